@@ -119,6 +119,9 @@ func (a Arguments) Bind(params ...Param) error {
 		case !named:
 			return Exception("TypeError", fmt.Sprintf("%s() missing 1 required positional argument: '%s'", a.method, p.Name))
 		}
+		if len(raw) == 0 { // how the decoder hands out a raw nil
+			raw = msgpack.RawMessage{0xc0}
+		}
 		if err := unmarshalChecked(raw, p.Into); err != nil {
 			return Exception("TypeError", fmt.Sprintf("%s() got a value of the wrong type for argument '%s'", a.method, p.Name))
 		}

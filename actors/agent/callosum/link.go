@@ -324,21 +324,22 @@ func (p *pump) onMessage(l *link, frames [][]byte) {
 	if wasRefusing {
 		p.log.Info("callosum: agent answers again", "agent", l.peer.AgentID)
 	}
-	took := now.Sub(q.sentAt)
-	l.publish(func(s *LinkStats) {
+	count := func(s *LinkStats) {
 		s.Received++
-		s.note(took)
-	})
+		s.note(now.Sub(q.sentAt))
+		if m.Err != nil {
+			s.RemoteErrors++
+		}
+	}
 	switch {
 	case err != nil:
-		p.deliver(q, Outcome{Err: &LinkError{Cause: CauseProtocol, Agent: l.peer.AgentID, Method: q.method, Sent: true, Err: err}})
+		p.deliver(q, Outcome{Err: &LinkError{Cause: CauseProtocol, Agent: l.peer.AgentID, Method: q.method, Sent: true, Err: err}}, count)
 	case m.Type == MessageCancelled:
-		p.deliver(q, Outcome{Err: &RemoteError{Name: "CancelledError", Repr: "CancelledError()", Kind: MessageCancelled}})
+		p.deliver(q, Outcome{Err: &RemoteError{Name: "CancelledError", Repr: "CancelledError()", Kind: MessageCancelled}}, count)
 	case m.Err != nil:
-		l.publish(func(s *LinkStats) { s.RemoteErrors++ })
-		p.deliver(q, Outcome{Err: m.Err})
+		p.deliver(q, Outcome{Err: m.Err}, count)
 	default:
-		p.deliver(q, Outcome{Payload: m.Payload})
+		p.deliver(q, Outcome{Payload: m.Payload}, count)
 	}
 }
 
@@ -359,7 +360,6 @@ func (p *pump) expire(q *pending, now time.Time) {
 		probe = l.breaker.TimedOut()
 	}
 	p.finish(q, CauseDeadline, nil)
-	l.publish(func(s *LinkStats) { s.TimedOut++ })
 	if probe {
 		p.probe(l, now)
 	}

@@ -235,11 +235,19 @@ func (p *pump) shutdown() {
 
 // finish ends a call without an answer.
 func (p *pump) finish(q *pending, cause Cause, err error) {
-	p.deliver(q, Outcome{Err: &LinkError{Cause: cause, Agent: q.link.peer.AgentID, Method: q.method, Sent: q.sent, Err: err}})
+	p.deliver(q, Outcome{Err: &LinkError{Cause: cause, Agent: q.link.peer.AgentID, Method: q.method, Sent: q.sent, Err: err}}, func(s *LinkStats) {
+		if !q.probe {
+			s.Failed++
+		}
+		if cause == CauseDeadline {
+			s.TimedOut++
+		}
+	})
 }
 
-// deliver ends a call: the only place that calls back, so that it happens once.
-func (p *pump) deliver(q *pending, o Outcome) {
+// deliver ends a call: the only place that calls back, so that it happens once. The link's counters are changed before, so
+// that a caller who looks sees its own call done.
+func (p *pump) deliver(q *pending, o Outcome, count func(*LinkStats)) {
 	if q.finished {
 		return
 	}
@@ -253,8 +261,8 @@ func (p *pump) deliver(q *pending, o Outcome) {
 		q.link.waiting.gone()
 	}
 	q.payload = nil
-	if q.link.publish != nil && o.Err != nil && CauseOf(o.Err) != 0 && !q.probe {
-		q.link.publish(func(s *LinkStats) { s.Failed++ })
+	if q.link.publish != nil {
+		q.link.publish(count)
 	}
 	defer func() {
 		if v := recover(); v != nil {

@@ -74,7 +74,7 @@ type ServerStats struct {
 	Failures    uint64
 	Cancels     uint64 // CANCEL messages that found their request
 	Undecodable uint64 // messages without a readable header, which cannot be answered
-	Dropped     uint64 // answers to a peer that reads too slowly
+	Dropped     uint64 // answers to a peer that has gone or reads too slowly
 }
 
 // Server answers RPC as an agent does. An error of a handler reaches the caller as FAILURE: a *RemoteError as it is
@@ -189,7 +189,7 @@ func (s *Server) bind() (err error) {
 		return err
 	}
 	err = errors.Join(s.router.SetLinger(100*time.Millisecond), s.router.SetMaxmsgsize(int64(s.config.MaxMessage)),
-		s.router.SetSndhwm(10000), s.router.SetRcvhwm(10000), s.router.SetIpv6(strings.Contains(s.config.Address, "[")))
+		s.router.SetSndhwm(10000), s.router.SetRouterMandatory(1), s.router.SetRcvhwm(10000), s.router.SetIpv6(strings.Contains(s.config.Address, "[")))
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,9 @@ func (s *Server) Stop(ctx context.Context) (err error) {
 		return nil
 	}
 	s.stopOnce.Do(func() {
+		s.mu.Lock() // so that no request is admitted after the wait below has begun
 		s.stopping.Store(true)
+		s.mu.Unlock()
 		s.cancel()
 		idle := make(chan struct{})
 		go func() {
@@ -331,6 +333,11 @@ func (s *Server) admit(key requestKey, m Message) {
 	ctx, cancel := context.WithCancel(context.WithValue(s.ctx, fenceKey{}, m.Fence))
 	j := job{key: key, msg: m, ctx: ctx, close: cancel}
 	s.mu.Lock()
+	if s.stopping.Load() {
+		s.mu.Unlock()
+		cancel()
+		return
+	}
 	s.stats.Requests++
 	if len(s.line) >= s.config.MaxQueued {
 		s.mu.Unlock()
@@ -454,7 +461,7 @@ func (s *Server) sendReplies() (end bool) {
 		if r.peer == "" {
 			return true
 		}
-		// A ROUTER drops what is for a peer that has gone, and with DONTWAIT also what a slow one has no room for.
+		// Fails when the peer has gone, or reads so slowly that there is no room; either way nobody waits for it.
 		_, err := s.router.SendBytes([]byte(r.peer), zmq.SNDMORE|zmq.DONTWAIT)
 		if err == nil {
 			_, err = s.router.SendBytes(r.frames[0], zmq.SNDMORE|zmq.DONTWAIT)
