@@ -222,6 +222,20 @@ func (r *ResourceSlots) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// Scan reads a jsonb column; SQL NULL is empty, like JSON null. It implements sql.Scanner. Errors: InvalidArgument.
+func (r *ResourceSlots) Scan(column any) error {
+	switch x := column.(type) {
+	case nil:
+		*r = ResourceSlots{}
+		return nil
+	case string:
+		return r.UnmarshalJSON([]byte(x))
+	case []byte:
+		return r.UnmarshalJSON(x)
+	}
+	return Errorf(InvalidArgument, "resource slots cannot be read from a %T column", column)
+}
+
 // Strings is the form of the agent protocol and GraphQL: amounts as plain-notation text.
 func (r ResourceSlots) Strings() map[string]string {
 	m := make(map[string]string, len(r.items))

@@ -99,7 +99,7 @@ func (set StatusSet) List() (list []KernelStatus) {
 	return list
 }
 
-// KernelRole and status are all that SessionStatus needs to know of a kernel.
+// RoleStatus is all that SessionStatus needs to know of a kernel.
 type RoleStatus struct {
 	Role   string
 	Status KernelStatus
