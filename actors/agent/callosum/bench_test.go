@@ -9,7 +9,7 @@ import (
 
 // BenchmarkCalls measures small calls, many at a time, client and server in this process: calls/s is b.N by time.
 func BenchmarkCalls(b *testing.B) {
-	for _, peers := range []int{1, 10, 100} {
+	for _, peers := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprint("peers=", peers), func(b *testing.B) {
 			s, _ := startServer(b, ServerConfig{}, nil)
 			c := startClient(b, ClientConfig{})

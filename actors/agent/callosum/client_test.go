@@ -306,3 +306,18 @@ func TestCurve(t *testing.T) {
 		t.Errorf("plain: %v", err)
 	}
 }
+
+// A host that vanishes sends no FIN. Only the transport's pings notice, long before the deadline of the call.
+func TestVanishedHostIsNoticed(t *testing.T) {
+	a := startSilent(t)
+	proxy := startProxy(t, a.address)
+	c := startClient(t, ClientConfig{Heartbeat: 50 * time.Millisecond})
+	peer := Peer{AgentID: "i-1", Address: proxy.address}
+	got := make(chan error, 1)
+	Invoke(c, peer, GetLogs{"k"}, Fence{}, in(time.Minute), func(_ Logs, err error) { got <- err })
+	<-a.seen
+	proxy.freeze()
+	if err := <-got; CauseOf(err) != CauseDisconnected || !MaybeExecuted(err) {
+		t.Errorf("%v", err)
+	}
+}

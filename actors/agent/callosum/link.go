@@ -78,7 +78,8 @@ func (p *pump) connect(l *link) (err error) {
 	options := []error{
 		s.SetLinger(100 * time.Millisecond),
 		s.SetTcpKeepalive(1), s.SetTcpKeepaliveIdle(idle), s.SetTcpKeepaliveIntvl(max(2, idle/3)), s.SetTcpKeepaliveCnt(3),
-		s.SetImmediate(true), // nothing may queue up for a connection that is not there
+		// Not ZMQ_IMMEDIATE: with it libzmq 4.3 throws answers away that arrived just before the connection ended. Nothing
+		// queues up for a connection that is not there anyhow, because a link sends only while it is up.
 		s.SetReconnectIvl(c.ReconnectMin), s.SetReconnectIvlMax(c.ReconnectMax),
 		s.SetConnectTimeout(c.ConnectTimeout), s.SetHandshakeIvl(c.ConnectTimeout),
 		s.SetMaxmsgsize(int64(c.MaxMessage)),

@@ -4,6 +4,10 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,4 +146,64 @@ func startSilent(t testing.TB) *silentAgent {
 	}
 	t.Cleanup(a.stop)
 	return a
+}
+
+// proxy forwards TCP until it is frozen, from when on it swallows everything and closes nothing.
+type proxy struct {
+	address string
+	frozen  atomic.Bool
+}
+
+func (p *proxy) freeze() { p.frozen.Store(true) }
+
+func startProxy(t testing.TB, target string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{address: "tcp://" + listener.Addr().String()}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
+	pipe := func(from, to net.Conn) {
+		buf := make([]byte, 4096)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				return
+			}
+			if !p.frozen.Load() {
+				_, _ = to.Write(buf[:n])
+			}
+		}
+	}
+	wg.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", strings.TrimPrefix(target, "tcp://"))
+			if err != nil {
+				near.Close()
+				continue
+			}
+			mu.Lock()
+			conns = append(conns, near, far)
+			mu.Unlock()
+			wg.Go(func() { pipe(near, far) })
+			wg.Go(func() { pipe(far, near) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		mu.Lock()
+		for _, c := range conns {
+			c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return p
 }
