@@ -1,0 +1,110 @@
+// Package ask lets code outside of actors (a request handler, a test) send a
+// message to an actor and wait for its answer.
+//
+//	handler ── Do(ctx, send) ──▶ ReplyTo travels  inside the message
+//	   ▲                              │
+//	   └── channel n ◀── desk ◀── Answer{n, value, err}
+//
+// One actor per node, the desk, takes all answers; so an answer is an ordinary
+// message and can come from another node, and a caller that has given up costs
+// nothing: its answer finds no channel. (protoactor's own Future races with its
+// timer and is not used.)
+package ask
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"backend.ai/manager/actors/inspector"
+	"backend.ai/manager/actors/protocol"
+)
+
+// ErrNobody is the answer when no actor could take the message.
+var ErrNobody = errors.New("ask: no actor to answer")
+
+// Answer is what comes back.
+type Answer struct {
+	N     uint64
+	Value any
+	Err   error
+}
+
+// deskName is the name of every node's desk.
+const deskName = "answers"
+
+// Sender is anything that can send a message: an actor's context or the root context.
+type Sender interface {
+	Send(pid *actor.PID, message any)
+}
+
+// Reply sends the answer to whoever waits, if someone does.
+func Reply(from Sender, to protocol.ReplyTo, value any, err error) {
+	if to.Waits() {
+		from.Send(actor.NewPID(to.Address, deskName), &Answer{N: to.N, Value: value, Err: err})
+	}
+}
+
+// Desk hands out places to wait at.
+type Desk struct {
+	pid *actor.PID
+
+	mu      sync.Mutex
+	next    uint64
+	waiting map[uint64]chan *Answer
+}
+
+// NewDesk spawns the node's desk.
+func NewDesk(system *actor.ActorSystem, in *inspector.Inspector) (*Desk, error) {
+	d := &Desk{waiting: make(map[uint64]chan *Answer)}
+	pid, err := system.Root.SpawnNamed(in.Props(
+		inspector.Identity{Kind: inspector.KindNode, ID: "answers", Shard: -1},
+		func() actor.Actor { return d },
+	), deskName)
+	d.pid = pid
+	return d, err
+}
+
+// Receive takes an answer to whoever still waits for it.
+func (d *Desk) Receive(ctx actor.Context) {
+	a, ok := ctx.Message().(*Answer)
+	if !ok {
+		return
+	}
+	d.mu.Lock()
+	ch := d.waiting[a.N]
+	delete(d.waiting, a.N)
+	d.mu.Unlock()
+	if ch != nil {
+		ch <- a // has room for exactly this one
+	}
+}
+
+// Facts tells how many callers wait.
+func (d *Desk) Facts() inspector.Facts {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return inspector.Facts{Detail: map[string]any{"waiting": len(d.waiting)}}
+}
+
+// Do calls send with a place to answer to and waits for the answer or the end of ctx.
+func (d *Desk) Do(ctx context.Context, send func(protocol.ReplyTo)) (any, error) {
+	ch := make(chan *Answer, 1)
+	d.mu.Lock()
+	d.next++
+	n := d.next
+	d.waiting[n] = ch
+	d.mu.Unlock()
+	send(protocol.ReplyTo{Address: d.pid.Address, N: n})
+	select {
+	case a := <-ch:
+		return a.Value, a.Err
+	case <-ctx.Done():
+		d.mu.Lock()
+		delete(d.waiting, n)
+		d.mu.Unlock()
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,206 @@
+package kernel
+
+import (
+	"encoding/json"
+	"time"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/outbox"
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/persistence/postgres/record"
+)
+
+// Stage is what a kernel's actor is doing.
+type Stage string
+
+// The stages.
+const (
+	Idle       Stage = "idle"       // pending, or being recovered
+	Starting   Stage = "starting"   // create_kernels is out
+	Running    Stage = "running"    //
+	Restarting Stage = "restarting" // restart_kernel is out
+	Aborting   Stage = "aborting"   // the session's start has failed; destroy_kernel is out
+	Aborted    Stage = "aborted"    // gone from the agent; the session writes the row
+	Ending     Stage = "ending"     // destroy_kernel is out
+	Dead       Stage = "dead"       // row TERMINATED or CANCELLED
+)
+
+// Time limits. The original has none for these calls and hangs (spec/scheduling-lifecycle §7, FIX).
+const (
+	createTimeout  = time.Hour // an image may have to be pulled
+	destroyTimeout = 3 * time.Minute
+	restartTimeout = 5 * time.Minute
+	probeTimeout   = 10 * time.Second
+	// abortTimeout bounds how long a failed start waits for the agent before the session is told.
+	abortTimeout = 30 * time.Second
+	// retryPause is the first pause before a call that did not go through is sent again; it doubles up to maxRetryPause.
+	retryPause    = 500 * time.Millisecond
+	maxRetryPause = 30 * time.Second
+	// createAttempts is how often a create is tried when the agent cannot be reached.
+	createAttempts = 6
+	// probePeriod is how often a running kernel's agent is asked whether it still has it: events can be lost.
+	probePeriod = 2 * time.Minute
+	// settleTime is how long an uncertain create may still be going on inside an agent that does not say so.
+	settleTime = 15 * time.Second
+)
+
+// Timer kinds.
+const (
+	timerRetry = "retry"
+	timerProbe = "probe"
+	timerAbort = "abort"
+)
+
+// CallKind names an RPC of the kernel's agent.
+type CallKind string
+
+// The calls.
+const (
+	CallCreate  CallKind = "create_kernels"
+	CallDestroy CallKind = "destroy_kernel"
+	CallRestart CallKind = "restart_kernel"
+	CallProbe   CallKind = "probe" // whether the agent has the kernel, by a call that has no effect
+)
+
+// Call is the effect of calling the agent; the answer comes back as a CallResult with the token.
+type Call struct {
+	Kind     CallKind
+	Token    uint64
+	Timeout  time.Duration
+	Reason   string
+	Suppress bool // destroy without kernel_terminated: nobody but us has seen the kernel
+}
+
+// Tell is the effect of telling the session.
+type Tell struct{ Changed protocol.KernelChanged }
+
+// Publish is the effect of putting an event on the bus.
+type Publish struct {
+	Name   string
+	Reason string
+}
+
+// FetchStats is the effect of reading the kernel's last statistics; they come back as Stats.
+type FetchStats struct{ Token uint64 }
+
+// Stats is the event that brings them; nil if there are none.
+type Stats struct {
+	Token uint64
+	Stats json.RawMessage
+	Now   time.Time
+}
+
+// SetTimer is the effect of a Tick of that kind after a while; it replaces an earlier one of the same kind.
+type SetTimer struct {
+	Kind  string
+	After time.Duration
+}
+
+// Recover is the first event of an actor made from a row that was alive before.
+type Recover struct{ Now time.Time }
+
+// Crash is the effect of giving up with a reason: the supervisor rebuilds the actor from its row.
+type Crash struct{ Reason string }
+
+// inflight is an RPC whose answer is awaited.
+type inflight struct {
+	kind  CallKind
+	token uint64
+}
+
+// Core is the state of one kernel.
+type Core struct {
+	Row   record.Kernel
+	Stage Stage
+	// Alone: the session has no other kernel, so that its end is the session's.
+	Alone bool
+
+	call      inflight
+	nextToken uint64
+	attempts  int
+	uncertain bool // a create's answer was lost
+	uncertAt  time.Time
+	recreate  bool // an agent's leftover of a lost create is being destroyed; create again after
+	reason    string
+	failure   *protocol.StartFailure
+	statToken uint64
+	stats     json.RawMessage
+	statsIn   bool
+	gone      bool // the agent has said that it no longer has the kernel
+	goneExit  int
+}
+
+// New makes the core of a kernel from its row.
+func New(row record.Kernel) *Core {
+	c := &Core{Row: row, Stage: Idle, Alone: row.ClusterSize <= 1, goneExit: -1}
+	return c
+}
+
+// Step takes one event and returns what is to be done. Unknown events are ignored.
+func (c *Core) Step(event any) []outbox.Effect {
+	switch e := event.(type) {
+	case *protocol.Start:
+		return c.start(e)
+	case *protocol.End:
+		return c.end(e)
+	case *protocol.RestartKernel:
+		return c.restart(e)
+	case *protocol.Renamed:
+		c.Row.SessionName = e.Name
+	case *protocol.CallResult:
+		return c.result(e)
+	case *protocol.AgentEvent:
+		return c.busEvent(e)
+	case *Stats:
+		return c.statistics(e)
+	case *protocol.Tick:
+		return c.tick(e)
+	case *Recover:
+		return c.recover(e)
+	case *Reconcile:
+		if c.Stage == Running && c.call == (inflight{}) {
+			return []outbox.Effect{c.send(CallProbe, probeTimeout)}
+		}
+	case *outbox.Refused:
+		return []outbox.Effect{Crash{Reason: "rows refused at " + e.Label + ": " + e.Err.Error()}}
+	}
+	return nil
+}
+
+// Reconcile asks a running kernel to find out whether its agent still has it.
+type Reconcile struct{}
+
+func (c *Core) send(kind CallKind, timeout time.Duration) Call {
+	c.nextToken++
+	c.call = inflight{kind, c.nextToken}
+	return Call{Kind: kind, Token: c.nextToken, Timeout: timeout, Reason: c.reason}
+}
+
+// patch returns the effect of writing the named fields of the row as they are now.
+func (c *Core) patch(label string, mask record.Field) *outbox.Persist {
+	return &outbox.Persist{Label: label, Kernels: []*record.KernelPatch{{ID: c.Row.ID, Mask: mask, Kernel: c.Row}}}
+}
+
+// moveTo changes the status if the state graph has the edge. It reports whether it did.
+func (c *Core) moveTo(status backendai.KernelStatus, info *string, now time.Time) bool {
+	if !backendai.CanMove(c.Row.Status, status) {
+		return false
+	}
+	c.Row.Status = status
+	c.Row.StatusInfo = info
+	c.Row.StatusChanged = &now
+	return true
+}
+
+func (c *Core) changed() protocol.KernelChanged {
+	ch := protocol.KernelChanged{KernelID: c.Row.ID, Status: c.Row.Status, ServicePorts: c.Row.ServicePorts, Occupied: c.Row.OccupiedSlots}
+	if c.Row.Agent != nil {
+		ch.Agent = *c.Row.Agent
+	}
+	if c.Row.StatusInfo != nil {
+		ch.Reason = *c.Row.StatusInfo
+	}
+	return ch
+}
+
+func text(s string) *string { return &s }

@@ -1,0 +1,146 @@
+package kernel
+
+import (
+	"time"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/outbox"
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/persistence/postgres/record"
+)
+
+// result hands the answer of a call to whoever waits for it. Answers of calls that
+// have been given up carry an old token and are dropped.
+func (c *Core) result(e *protocol.CallResult) []outbox.Effect {
+	if e.Token != c.call.token || c.call.kind == "" {
+		return nil
+	}
+	kind := c.call.kind
+	c.call = inflight{}
+	switch kind {
+	case CallCreate:
+		if c.Stage != Starting { // aborted or ended by force meanwhile: now the agent can be asked to remove it
+			return c.dispose()
+		}
+		return c.created(e)
+	case CallRestart:
+		if c.Stage != Restarting {
+			return c.dispose()
+		}
+		return c.restarted(e)
+	case CallDestroy:
+		return c.destroyed(e)
+	case CallProbe:
+		return c.probed(e)
+	}
+	return nil
+}
+
+// busEvent takes an event of the agent about this kernel.
+func (c *Core) busEvent(e *protocol.AgentEvent) []outbox.Effect {
+	now := e.Now
+	switch e.Name {
+	case "kernel_pulling":
+		if c.Stage == Starting && backendai.CanTrigger(backendai.TriggerPulling, c.Row.Status, backendai.Pulling) {
+			return c.progress(backendai.Pulling, e.Reason, now)
+		}
+	case "kernel_creating":
+		// PREPARING is what the row says since the placement; only the end of a pull is news.
+		if c.Stage == Starting && c.Row.Status == backendai.Pulling {
+			return c.progress(backendai.Preparing, e.Reason, now)
+		}
+	case "kernel_terminated":
+		if c.Row.Status == backendai.Restarting {
+			return nil
+		}
+		return c.ended(e.Reason, e.ExitCode, now)
+	}
+	return nil
+}
+
+func (c *Core) progress(status backendai.KernelStatus, info string, now time.Time) []outbox.Effect {
+	if !c.moveTo(status, text(info), now) {
+		return nil
+	}
+	return []outbox.Effect{
+		c.patch("progress", record.FieldStatus|record.FieldStatusInfo|record.FieldStatusChanged),
+		Tell{c.changed()},
+	}
+}
+
+func (c *Core) tick(e *protocol.Tick) []outbox.Effect {
+	switch e.Kind {
+	case timerProbe:
+		if c.Stage == Running && c.call.kind == "" && c.Row.Agent != nil {
+			return []outbox.Effect{c.send(CallProbe, probeTimeout)}
+		}
+	case timerRetry:
+		return c.retry()
+	case timerAbort:
+		// The agent does not answer. The session must not wait for ever; a call that still comes through is harmless.
+		switch c.Stage {
+		case Aborting:
+			c.Stage = Aborted
+			return append(c.lastWord(), c.freed()...)
+		case Dead:
+			if !c.gone {
+				c.gone = true
+				return append(c.lastWord(), c.freed()...)
+			}
+		}
+	}
+	return nil
+}
+
+// lastWord sends a destroy whose answer nobody waits for.
+func (c *Core) lastWord() []outbox.Effect {
+	if c.call.kind == CallDestroy || c.Row.Agent == nil {
+		return nil
+	}
+	return []outbox.Effect{c.destroyCall(true)}
+}
+
+func (c *Core) retry() []outbox.Effect {
+	if c.call.kind != "" {
+		return nil
+	}
+	switch c.Stage {
+	case Starting:
+		if c.uncertain {
+			return []outbox.Effect{c.send(CallProbe, probeTimeout)}
+		}
+		return []outbox.Effect{c.send(CallCreate, createTimeout)}
+	case Ending, Aborting, Dead:
+		if !c.gone {
+			return []outbox.Effect{c.destroyCall(c.Stage != Ending)}
+		}
+	}
+	return nil
+}
+
+// recover picks the work up where the row says it was.
+func (c *Core) recover(e *Recover) []outbox.Effect {
+	switch c.Row.Status {
+	case backendai.Scheduled, backendai.Preparing, backendai.Pulling:
+		c.uncertain, c.uncertAt = true, e.Now // the session sends Start again
+	case backendai.Running:
+		c.Stage = Running
+		return []outbox.Effect{c.send(CallProbe, probeTimeout)}
+	case backendai.Restarting:
+		c.Stage = Restarting
+		return []outbox.Effect{c.send(CallRestart, restartTimeout)}
+	case backendai.Terminating:
+		c.Stage = Ending
+		if c.Row.StatusInfo != nil {
+			c.reason = *c.Row.StatusInfo
+		}
+		c.statToken++
+		return append([]outbox.Effect{FetchStats{c.statToken}}, c.dispose()...)
+	case backendai.Failed:
+		c.Stage = Running
+	case backendai.Terminated, backendai.Cancelled:
+		c.Stage = Dead
+		c.gone = true
+	}
+	return nil
+}

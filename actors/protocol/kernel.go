@@ -1,0 +1,60 @@
+package protocol
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/agent/callosum"
+)
+
+// Start tells a kernel, whose placement is committed, to have itself created.
+type Start struct {
+	Agent        string
+	Addr         string
+	ScalingGroup string
+	Now          time.Time
+	Config       callosum.KernelCreationConfig
+	Cluster      callosum.ClusterInfo
+}
+
+// End tells a kernel to go.
+type End struct {
+	Reason string
+	Forced bool
+	// Abort ends a start that failed elsewhere in the session: the row is left to the session.
+	Abort bool
+	Now   time.Time
+}
+
+// RestartKernel tells a running kernel to have itself restarted.
+type RestartKernel struct{ Now time.Time }
+
+// Renamed tells a kernel its session's new name.
+type Renamed struct{ Name string }
+
+// KernelChanged tells the session what has become of a kernel, after its row says so.
+type KernelChanged struct {
+	KernelID     uuid.UUID
+	Status       backendai.KernelStatus
+	Reason       string
+	ServicePorts json.RawMessage
+	Occupied     backendai.ResourceSlots // what the agent really gave, when RUNNING
+	Stats        json.RawMessage         // last statistics, when dead
+	Agent        string
+	// Failure says why a start or restart failed.
+	Failure *StartFailure
+	// Freed: the agent no longer holds the kernel's slots.
+	Freed bool
+	Now   time.Time
+}
+
+// StartFailure is one entry of status_data.error (spec/scheduling-lifecycle §5.3).
+type StartFailure struct {
+	Src     string `json:"src"` // agent, other
+	AgentID string `json:"agent_id,omitempty"`
+	Name    string `json:"name"`
+	Repr    string `json:"repr"`
+}

@@ -1,0 +1,128 @@
+package protocol
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+)
+
+// Enqueue puts a committed pending session into its scaling group's queue.
+type Enqueue struct{ Session PendingSession }
+
+// PendingSession is what a scheduler decides on.
+type PendingSession struct {
+	ID           uuid.UUID
+	CreationID   string
+	Name         string
+	Type         backendai.SessionType
+	AccessKey    string
+	DomainName   string
+	GroupID      uuid.UUID
+	ScalingGroup string
+	ClusterMode  backendai.ClusterMode
+	CreatedAt    time.Time
+	StartsAt     *time.Time
+	Kernels      []PendingKernel // main first
+	DependsOn    []Dependency
+	Retries      int
+	Limits       Limits
+}
+
+// PendingKernel is one container to place.
+type PendingKernel struct {
+	ID           uuid.UUID
+	Image        string
+	Architecture string
+	Slots        backendai.ResourceSlots
+	Agent        string // designated by a superadmin; "" = any
+}
+
+// Dependency is a session that must have ended in success first.
+type Dependency struct {
+	ID      uuid.UUID
+	Name    string
+	Success bool
+}
+
+// Limits are the quotas and rights that the predicates compare with. They come
+// from rows that administrators change; LimitsChanged brings newer ones.
+type Limits struct {
+	MaxConcurrentSessions int // ≤ 0: no limit
+	Keypair               backendai.ResourceSlots
+	Group                 backendai.ResourceSlots
+	Domain                backendai.ResourceSlots
+	// Groups the requester may use, with the session types each accepts.
+	ScalingGroups map[string][]backendai.SessionType
+}
+
+// Withdraw takes a pending session out of the queue.
+type Withdraw struct{ SessionID uuid.UUID }
+
+// Placed tells the scheduler whether its placement was committed. If not, its slots are free again.
+type Placed struct {
+	SessionID uuid.UUID
+	Committed bool
+}
+
+// Settle replaces a running kernel's request by what its agent really gave.
+type Settle struct {
+	KernelID uuid.UUID
+	Slots    backendai.ResourceSlots
+}
+
+// Ending frees the owner's quota of kernels whose end was asked for; the agent's slots stay taken.
+type Ending struct{ KernelIDs []uuid.UUID }
+
+// Release frees the slots of dead kernels.
+type Release struct{ KernelIDs []uuid.UUID }
+
+// LimitsChanged replaces the limits of pending sessions of one access key.
+type LimitsChanged struct {
+	SessionID uuid.UUID
+	Limits    Limits
+}
+
+// DependencyDone tells schedulers that a batch session ended in success.
+type DependencyDone struct{ SessionID uuid.UUID }
+
+// PolicyChanged brings a scaling group's scheduler and its options.
+type PolicyChanged struct{ Policy Policy }
+
+// Policy is how a scaling group schedules.
+type Policy struct {
+	Name           string // fifo, …
+	RetriesToSkip  int
+	PendingTimeout time.Duration // 0: none
+}
+
+// Requeue asks a session to enqueue itself again (the scheduler has restarted, or refused a stale request).
+type Requeue struct{}
+
+// Allocation is one kernel's share of one agent.
+type Allocation struct {
+	SessionID  uuid.UUID
+	KernelID   uuid.UUID
+	Agent      string
+	Slots      backendai.ResourceSlots
+	Main       bool
+	AccessKey  string
+	GroupID    uuid.UUID
+	DomainName string
+	// CountsForUser is false once the end was asked for: the agent's slots are still
+	// taken, the owner's quota is not (USER_RESOURCE_OCCUPYING excludes TERMINATING).
+	CountsForUser bool
+}
+
+// SchedulerLoaded is what the rows say when a scheduler takes its scaling group over.
+type SchedulerLoaded struct {
+	Policy      Policy
+	Known       *backendai.KnownSlots
+	Agents      []AgentState
+	Allocations []*Allocation
+	Pending     []PendingSession
+}
+
+// KnownSlotsChanged brings the cluster's slot types; messages about quotas name them all.
+type KnownSlotsChanged struct{ Known *backendai.KnownSlots }

@@ -1,0 +1,60 @@
+package scheduler
+
+import (
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/protocol"
+)
+
+// Effect is something the shell must do for the core.
+type Effect interface{ effect() }
+
+// Place sends a session its placement. The shell adds the scheduler's guard.
+type Place struct {
+	SessionID uuid.UUID
+	Placement protocol.Placement
+}
+
+// Report tells a session what an attempt has found.
+type Report struct {
+	SessionID uuid.UUID
+	Attempt   protocol.Attempt
+}
+
+// TimeOut tells a session that it has waited too long.
+type TimeOut struct{ SessionID uuid.UUID }
+
+// Occupied is an agent's new occupied_slots, to be written to its row.
+type Occupied struct {
+	Agent string
+	Slots backendai.ResourceSlots
+}
+
+// Concurrency is the number of sessions an access key has, for the counter that clients are shown.
+type Concurrency struct {
+	AccessKey string
+	Sessions  int
+}
+
+func (Place) effect()       {}
+func (Report) effect()      {}
+func (TimeOut) effect()     {}
+func (Occupied) effect()    {}
+func (Concurrency) effect() {}
+
+// Books returns the derived values that have changed since the last call: what is
+// written of them is always the whole value, so a lost write is mended by the next.
+func (c *Core) Books() (effects []Effect) {
+	for id := range c.touched {
+		if a := c.agents[id]; a != nil {
+			effects = append(effects, Occupied{Agent: id, Slots: a.Occupied})
+		}
+	}
+	for key := range c.owners {
+		effects = append(effects, Concurrency{AccessKey: key, Sessions: used(c.keys, key).sessions})
+	}
+	clear(c.touched)
+	clear(c.owners)
+	return effects
+}

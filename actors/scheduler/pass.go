@@ -1,0 +1,226 @@
+package scheduler
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/protocol"
+)
+
+// The texts of status_info that an attempt leaves (spec/scheduling-lifecycle §5.2).
+const (
+	infoPredicates = "predicate-checks-failed"
+	infoNoAgent    = "no-available-instances"
+)
+
+// lastTryFormat is UTC with microseconds, as status_data has it.
+const lastTryFormat = "2006-01-02T15:04:05.000000+00:00"
+
+// Pass looks at the queue once, as spec/scheduling-lifecycle §6.3 has it: sessions
+// that fail a predicate are recorded and passed over; the first that passes them
+// all but fits nowhere ends the pass and holds up those behind it. The error tells
+// of an unknown policy; the queue then stays as it is.
+func (c *Core) Pass(now time.Time) ([]Effect, error) {
+	c.due = false
+	effects := c.timeOuts(now)
+	policy, err := c.policyOf()
+	if err != nil {
+		return append(effects, c.Books()...), err
+	}
+	candidates := make([]*pending, 0, len(c.queue))
+	for _, p := range c.queue {
+		if !p.parked {
+			candidates = append(candidates, p)
+		}
+	}
+	for len(candidates) > 0 {
+		at := policy.pick(candidates)
+		p := candidates[at]
+		candidates = append(candidates[:at], candidates[at+1:]...)
+		passed, failed := c.evaluate(p, now)
+		attempt := protocol.SchedulerData{LastTry: now.UTC().Format(lastTryFormat), Failed: failed, Passed: passed}
+		if len(failed) > 0 {
+			p.parked = true
+			effects = append(effects, c.report(p, attempt, infoPredicates, uuid.Nil))
+			continue
+		}
+		placement, obstacle := c.place(policy, p, now)
+		if obstacle != nil {
+			attempt.Msg = obstacle.text
+			effects = append(effects, c.report(p, attempt, infoNoAgent, obstacle.kernel))
+			c.blocked = true
+			break
+		}
+		c.reserve(p, placement, now)
+		effects = append(effects, Place{SessionID: p.ID, Placement: *placement})
+	}
+	return append(effects, c.Books()...), nil
+}
+
+func (c *Core) report(p *pending, d protocol.SchedulerData, info string, kernel uuid.UUID) Effect {
+	p.Retries++
+	d.Retries = p.Retries
+	return Report{SessionID: p.ID, Attempt: protocol.Attempt{StatusInfo: &info, Scheduler: d, KernelID: kernel}}
+}
+
+// timeOuts ends the wait of sessions older than the group's pending_timeout. A
+// group without a live agent is not visited by the original; neither do we.
+func (c *Core) timeOuts(now time.Time) (effects []Effect) {
+	if c.Policy.PendingTimeout <= 0 || !c.anyAlive() {
+		return nil
+	}
+	for i := 0; i < len(c.queue); {
+		p := c.queue[i]
+		if now.Sub(p.CreatedAt) < c.Policy.PendingTimeout {
+			break // the queue is ordered by age
+		}
+		c.forget(p)
+		effects = append(effects, TimeOut{SessionID: p.ID})
+	}
+	return effects
+}
+
+func (c *Core) anyAlive() bool {
+	for _, a := range c.agents {
+		if a.Alive {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Core) candidates() []*Agent {
+	list := make([]*Agent, 0, len(c.order))
+	for _, id := range c.order {
+		if a := c.agents[id]; a.candidate() {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// obstacle is why a session could not be placed, and at which of its kernels (zero: the session).
+type obstacle struct {
+	text   string
+	kernel uuid.UUID
+}
+
+// place finds an agent for every kernel and changes nothing.
+func (c *Core) place(policy policy, p *pending, now time.Time) (*protocol.Placement, *obstacle) {
+	placement := &protocol.Placement{ScalingGroup: c.Group, Now: now}
+	if p.ClusterMode == backendai.MultiNode && len(p.Kernels) > 1 {
+		return placement, c.placeEach(policy, p, placement)
+	}
+	return placement, c.placeTogether(policy, p, placement)
+}
+
+// placeTogether puts all kernels of a single-node session on one agent (spec/scheduling-lifecycle §6.5).
+func (c *Core) placeTogether(policy policy, p *pending, placement *protocol.Placement) *obstacle {
+	first := p.Kernels[0]
+	for _, k := range p.Kernels[1:] {
+		if k.Architecture != first.Architecture {
+			return &obstacle{text: "Cannot assign multiple kernels with different architectureon single node session"}
+		}
+	}
+	agent, problem := c.designated(first.Agent, p.requested, p.requested)
+	if first.Agent == "" {
+		compatible := withArchitecture(c.candidates(), first.Architecture)
+		if len(compatible) == 0 {
+			return &obstacle{text: fmt.Sprintf("No agents found to be compatible with the image acrhitecture (image[0]: %s, arch: %s)", first.Image, first.Architecture)}
+		}
+		if agent = policy.choose(compatible, p.requested); agent == nil {
+			return &obstacle{text: fmt.Sprintf("Could not find a contiguous resource region in any agent big enough to host the session (%s)", p.ID)}
+		}
+		policy.assigned(p, p.requested)
+	}
+	if problem != nil {
+		return problem
+	}
+	for _, k := range p.Kernels {
+		placement.Kernels = append(placement.Kernels, protocol.KernelPlacement{KernelID: k.ID, Agent: agent.ID, Addr: agent.Addr})
+	}
+	return nil
+}
+
+// placeEach puts each kernel of a multi-node session on an agent of its own choice (spec/scheduling-lifecycle §6.6).
+// Kernels placed before count as taken for those after; all is undone before it returns.
+func (c *Core) placeEach(policy policy, p *pending, placement *protocol.Placement) *obstacle {
+	before := make(map[*Agent]backendai.ResourceSlots)
+	defer func() {
+		for a, occupied := range before {
+			a.Occupied = occupied
+		}
+	}()
+	candidates := c.candidates()
+	for _, k := range p.Kernels {
+		agent, problem := c.designated(k.Agent, k.Slots, p.requested)
+		if k.Agent == "" {
+			compatible := withArchitecture(candidates, k.Architecture)
+			if len(compatible) == 0 {
+				return &obstacle{kernel: k.ID, text: fmt.Sprintf("No agents found to be compatible with the image acrhitecture (image: %s, arch: %s)", k.Image, k.Architecture)}
+			}
+			if agent = policy.choose(compatible, k.Slots); agent == nil {
+				return &obstacle{kernel: k.ID, text: fmt.Sprintf("Could not find a contiguous resource region in any agent big enough to host a kernel in the session (%s)", p.ID)}
+			}
+		}
+		if problem != nil {
+			problem.kernel = k.ID
+			return problem
+		}
+		if _, ok := before[agent]; !ok {
+			before[agent] = agent.Occupied
+		}
+		agent.Occupied = agent.Occupied.Add(k.Slots)
+		placement.Kernels = append(placement.Kernels, protocol.KernelPlacement{KernelID: k.ID, Agent: agent.ID, Addr: agent.Addr})
+	}
+	for _, k := range p.Kernels {
+		if k.Agent == "" {
+			policy.assigned(p, k.Slots)
+		}
+	}
+	return nil
+}
+
+// designated checks the agent that a superadmin has named. Only its capacity
+// counts, not what is taken of it: an administrator may over-commit.
+func (c *Core) designated(id string, need, shown backendai.ResourceSlots) (*Agent, *obstacle) {
+	if id == "" {
+		return nil, nil
+	}
+	a := c.agents[id]
+	if a == nil {
+		return nil, &obstacle{text: fmt.Sprintf("No such agent: %s", id)}
+	}
+	for name, amount := range a.Available.All() {
+		if !need.Get(name).LessEq(amount) {
+			return nil, &obstacle{text: fmt.Sprintf("The designated agent (%s) does not have the enough remaining capacity (%s, requested: %s, available: %s).",
+				id, name, shown.Get(name), amount)}
+		}
+	}
+	return a, nil
+}
+
+func withArchitecture(agents []*Agent, arch string) []*Agent {
+	list := make([]*Agent, 0, len(agents))
+	for _, a := range agents {
+		if a.Architecture == arch {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// reserve takes the slots of a placement and keeps the session aside until it has committed.
+func (c *Core) reserve(p *pending, placement *protocol.Placement, now time.Time) {
+	for i, k := range p.Kernels {
+		c.allocate(&protocol.Allocation{
+			SessionID: p.ID, KernelID: k.ID, Agent: placement.Kernels[i].Agent, Slots: k.Slots, Main: i == 0,
+			AccessKey: p.AccessKey, GroupID: p.GroupID, DomainName: p.DomainName, CountsForUser: true,
+		})
+	}
+	p.placing, p.placedAt = placement, now
+	c.dequeue(p)
+}

@@ -1,0 +1,35 @@
+// Package journal writes the rows of actors: many at a time, each under its
+// shard's epoch, and tells every actor when its rows are safe.
+//
+// # Words
+//
+//   - entry: what one actor wants written at once: rows and patches, the guard of
+//     its shard, and a function that is told the outcome
+//   - guard: a shard and the epoch under which the entry was made
+//   - writer: a goroutine that commits whatever has piled up as one transaction;
+//     a shard is pinned to one writer, so its entries commit in their order
+//   - deposed: the guard's epoch is no longer the shard's; the entry is refused
+//
+// # How
+//
+//	actor ─Submit─▶ queue ─┐
+//	actor ─Submit─▶ queue ─┼─▶ writer: BEGIN
+//	actor ─Submit─▶ queue ─┘     SELECT … FROM shards … FOR SHARE   ← refuses deposed entries, one by one
+//	                             INSERT … FROM json_to_recordset    ← one statement per table, not per row
+//	                             UPDATE … FROM json_to_recordset
+//	                           COMMIT ─▶ Done(nil) for each entry: persist, then act
+//
+// Commits and round trips, not actors, are what limits throughput; so the batch
+// grows by itself with the load and there is no timer. Locking the shard's row
+// FOR SHARE makes raising an epoch wait for the commits before it and refuse
+// those after it: a node that was paused past its lease can send whatever it
+// likes, nothing of it is written.
+//
+// # Failure
+//
+// While PostgreSQL is away a writer keeps its batch and tries again: entries wait,
+// nothing is lost. Values are absolute and inserts recognise themselves, so a
+// commit whose answer got lost can be repeated. An entry that the database itself
+// refuses (a broken foreign key, say) is found by halving the batch and refused
+// alone; the rest stands.
+package journal

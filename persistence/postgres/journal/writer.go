@@ -1,0 +1,260 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"backend.ai/manager/persistence/postgres"
+)
+
+// Pauses between tries while the database is away.
+const (
+	firstPause = 20 * time.Millisecond
+	maxPause   = 2 * time.Second
+	// A transaction that takes longer is given up and tried again: the database may hang.
+	transactionDeadline = 30 * time.Second
+)
+
+type writer struct {
+	pool *pgxpool.Pool
+	cfg  Config
+	log  *slog.Logger
+	wake chan struct{} // holds one token when the queue is not empty
+
+	mu      sync.Mutex
+	queue   []*Entry
+	stopped bool
+	counts  Stats
+}
+
+func (w *writer) submit(e *Entry) error {
+	w.mu.Lock()
+	switch {
+	case w.stopped:
+		w.mu.Unlock()
+		return ErrStopped
+	case len(w.queue) >= w.cfg.MaxQueue:
+		w.mu.Unlock()
+		return ErrFull
+	}
+	w.queue = append(w.queue, e)
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (w *writer) stats() Stats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.counts
+	s.Queued = len(w.queue)
+	return s
+}
+
+func (w *writer) count(f func(*Stats)) {
+	w.mu.Lock()
+	f(&w.counts)
+	w.mu.Unlock()
+}
+
+// take removes up to a batch of entries.
+func (w *writer) take() []*Entry {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := min(len(w.queue), w.cfg.MaxBatch)
+	batch := w.queue[:n:n]
+	w.queue = w.queue[n:]
+	if len(w.queue) == 0 {
+		w.queue = nil // let go of the array that the batch still uses
+	}
+	return batch
+}
+
+func (w *writer) run(ctx context.Context) {
+	defer w.close()
+	for {
+		batch := w.take()
+		if len(batch) == 0 {
+			select {
+			case <-w.wake:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		w.commit(ctx, batch)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+func (w *writer) close() {
+	w.mu.Lock()
+	w.stopped = true
+	rest := w.queue
+	w.queue = nil
+	w.mu.Unlock()
+	for _, e := range rest {
+		finish(e, ErrStopped)
+	}
+}
+
+func finish(e *Entry, err error) {
+	if e.Done != nil {
+		e.Done(err)
+	}
+}
+
+// commit writes the batch, however long the database is away, and tells every
+// entry. When the database refuses the batch itself, halves of it are tried, down
+// to the one entry that is at fault.
+func (w *writer) commit(ctx context.Context, batch []*Entry) {
+	pause := firstPause
+	for {
+		refusals, err := w.try(ctx, batch)
+		switch {
+		case err == nil:
+			w.count(func(s *Stats) {
+				s.Batches++
+				s.Entries += int64(len(batch) - len(refusals))
+				s.Refused += int64(len(refusals))
+			})
+			for _, e := range batch {
+				finish(e, refusals[e])
+			}
+			return
+		case ctx.Err() != nil:
+			for _, e := range batch {
+				finish(e, ErrStopped)
+			}
+			return
+		case retryable(err):
+			w.count(func(s *Stats) { s.Retries++ })
+			w.log.Warn("the journal's transaction failed; trying again", "error", err, "entries", len(batch), "pause", pause)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			pause = min(2*pause, maxPause)
+		case len(batch) == 1:
+			w.count(func(s *Stats) { s.Refused++ })
+			if nameTaken(err) { // a rename; a new session's name is found out by its insert
+				err = ErrNameTaken
+			} else {
+				w.log.Error("the database refuses an entry", "error", err)
+			}
+			finish(batch[0], err)
+			return
+		default:
+			half := len(batch) / 2
+			w.commit(ctx, batch[:half])
+			w.commit(ctx, batch[half:])
+			return
+		}
+	}
+}
+
+// try runs one transaction. A nil error means committed, but for the entries in the returned map.
+func (w *writer) try(ctx context.Context, batch []*Entry) (map[*Entry]error, error) {
+	ctx, cancel := context.WithTimeout(ctx, transactionDeadline)
+	defer cancel()
+	tx, err := w.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	refusals := make(map[*Entry]error)
+	if err := checkGuards(ctx, tx, batch, refusals); err != nil {
+		return nil, err
+	}
+	if err := write(ctx, tx, batch, refusals); err != nil {
+		return nil, err
+	}
+	return refusals, tx.Commit(ctx)
+}
+
+// retryable tells failures of the connection, the server's state or the
+// concurrency of others from those of the data itself.
+func retryable(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return true // the connection broke, or timed out
+	}
+	switch pg.Code[:2] {
+	case "08", "40", "53", "55", "57": // connection, rollback, resources, not in state, operator intervention
+		return true
+	}
+	// A server that follows as a read-only standby until it is promoted.
+	return pg.Code == "25006"
+}
+
+func nameTaken(err error) bool {
+	constraint, ok := postgres.UniqueViolation(err)
+	return ok && constraint == "ix_kernels_unique_sess_token"
+}
+
+// checkGuards locks the shards' rows and refuses the entries made under another epoch.
+func checkGuards(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map[*Entry]error) error {
+	seen := make(map[int32]int64)
+	for _, e := range batch {
+		for _, g := range e.guards() {
+			seen[g.Shard] = 0
+		}
+	}
+	if len(seen) == 0 {
+		return nil
+	}
+	shards := make([]int32, 0, len(seen))
+	for s := range seen {
+		shards = append(shards, s)
+	}
+	// ORDER BY: all writers lock in one order, so that they cannot deadlock with a raise.
+	rows, err := tx.Query(ctx, `SELECT shard, epoch FROM backendai_actors.shards WHERE shard = ANY($1) ORDER BY shard FOR SHARE`, shards)
+	if err != nil {
+		return err
+	}
+	var shard int32
+	var epoch int64
+	if _, err = pgx.ForEachRow(rows, []any{&shard, &epoch}, func() error {
+		seen[shard] = epoch
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, e := range batch {
+		for i, g := range e.guards() {
+			if seen[g.Shard] == g.Epoch {
+				continue
+			}
+			if i == 0 {
+				refusals[e] = ErrDeposed
+				break // its own shard is what counts
+			}
+			refusals[e] = ErrSchedulerDeposed
+		}
+	}
+	return nil
+}
+
+// guards lists the shards an entry stands under; an entry without rows (Flush) has none.
+func (e *Entry) guards() []Guard {
+	switch {
+	case len(e.Sessions) == 0 && len(e.Kernels) == 0 && len(e.Agents) == 0:
+		return nil
+	case e.Also != nil:
+		return []Guard{e.Guard, *e.Also}
+	default:
+		return []Guard{e.Guard}
+	}
+}

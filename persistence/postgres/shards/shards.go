@@ -1,0 +1,80 @@
+// Package shards reads and raises the epochs of shards.
+//
+// A shard is a numbered slice of all actors; its row in backendai_actors.shards
+// carries its epoch. Taking a shard is raising the epoch: the UPDATE waits for
+// the journal transactions that hold the row FOR SHARE under the old epoch and
+// makes every later one of the old owner refused.
+//
+//	old owner: BEGIN … FOR SHARE (epoch 7) … COMMIT      ← counts
+//	new owner:            Take ─(waits)────────▶ epoch 8
+//	old owner:                                    BEGIN … FOR SHARE: epoch 8 ≠ 7 ← refused
+package shards
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Ensure fixes the number of shards at the first start and makes their rows.
+// It returns the number in force, which may differ from want on a later start.
+func Ensure(ctx context.Context, pool *pgxpool.Pool, want int) (int, error) {
+	var count int
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `INSERT INTO backendai_actors.cluster (key, value) VALUES ('shards', $1::text) ON CONFLICT DO NOTHING`, fmt.Sprint(want)); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, `SELECT value::int FROM backendai_actors.cluster WHERE key = 'shards'`).Scan(&count); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO backendai_actors.shards (shard) SELECT generate_series(0, $1::int - 1) ON CONFLICT DO NOTHING`, count)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("shards: fix their number: %w", err)
+	}
+	return count, nil
+}
+
+// Take raises the epochs of the given shards for owner and returns the new ones.
+func Take(ctx context.Context, pool *pgxpool.Pool, list []int32, owner string) (map[int32]int64, error) {
+	// Locking in order first keeps two nodes that take overlapping sets from deadlocking.
+	rows, err := pool.Query(ctx, `WITH mine AS (SELECT shard FROM backendai_actors.shards WHERE shard = ANY($1) ORDER BY shard FOR UPDATE)
+UPDATE backendai_actors.shards s SET epoch = s.epoch + 1, owner = $2, taken_at = now() FROM mine WHERE s.shard = mine.shard RETURNING s.shard, s.epoch`, list, owner)
+	if err != nil {
+		return nil, fmt.Errorf("shards: take: %w", err)
+	}
+	epochs := make(map[int32]int64, len(list))
+	var shard int32
+	var epoch int64
+	if _, err := pgx.ForEachRow(rows, []any{&shard, &epoch}, func() error {
+		epochs[shard] = epoch
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("shards: take: %w", err)
+	}
+	if len(epochs) != len(list) {
+		return nil, fmt.Errorf("shards: take: %d of %d shards have a row", len(epochs), len(list))
+	}
+	return epochs, nil
+}
+
+// Row is one shard as the database has it.
+type Row struct {
+	Shard   int32      `json:"shard"`
+	Epoch   int64      `json:"epoch"`
+	Owner   *string    `json:"owner"`
+	TakenAt *time.Time `json:"taken_at"`
+}
+
+// List reads all shards in order.
+func List(ctx context.Context, pool *pgxpool.Pool) ([]Row, error) {
+	rows, err := pool.Query(ctx, `SELECT shard, epoch, owner, taken_at FROM backendai_actors.shards ORDER BY shard`)
+	if err != nil {
+		return nil, fmt.Errorf("shards: list: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Row])
+}
