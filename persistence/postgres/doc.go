@@ -12,6 +12,7 @@
 //	postgres            this package: pool, transactions, what an error means
 //	├── schema          the 22.03 tables, our own beside them, adoption in place
 //	├── fixture         rows from JSON files; the first admin of an empty database
+//	├── credential      password hashes and SSH keys
 //	├── journal         rows of actors, many at a time, under their shard's epoch
 //	├── embedded        a private server under a data directory, for "backend.ai up"
 //	└── dbtest          a fresh database per test
