@@ -154,9 +154,9 @@ func TestConnectErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := dbtest.Config(t)
-	good.Password = "not this, 'quoted' \\ one"
-	closed := good
+	stranger := dbtest.Config(t) // a server that trusts this machine does not look at passwords
+	stranger.User, stranger.Password = "nobody-known", "not this, 'quoted' \\ one"
+	closed := stranger
 	closed.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	missing := dbtest.Config(t)
 	missing.Name = "no-such-database"
@@ -165,7 +165,7 @@ func TestConnectErrors(t *testing.T) {
 		code backendai.Code
 	}{
 		"nobody listens":  {closed, postgres.ErrUnavailable},
-		"wrong password":  {good, backendai.ServerMisconfigured},
+		"unknown user":    {stranger, backendai.ServerMisconfigured},
 		"no database":     {missing, backendai.ServerMisconfigured},
 		"no port":         {postgres.Config{Addr: "localhost", Name: "x", User: "y"}, backendai.InvalidConfig},
 		"no socket there": {postgres.Config{Addr: t.TempDir(), Name: "x", User: "y"}, postgres.ErrUnavailable},
@@ -208,7 +208,11 @@ func TestPatience(t *testing.T) {
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", good.Addr)
+			network, addr := "tcp", good.Addr
+			if dir, port, _ := strings.Cut(addr, ":"); strings.HasPrefix(dir, "/") {
+				network, addr = "unix", dir+"/.s.PGSQL."+port
+			}
+			out, err := net.Dial(network, addr)
 			if err != nil {
 				in.Close()
 				return
