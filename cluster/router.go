@@ -12,12 +12,6 @@ type Envelope struct {
 	Message any
 }
 
-// Unroutable is asked of messages that carry a caller who waits: when no actor
-// can take the message, the caller is told.
-type Unroutable interface {
-	NotDelivered(root *actor.RootContext)
-}
-
 // Router knows the shard actors of this node and brings messages to them.
 type Router struct {
 	system *actor.ActorSystem
@@ -35,15 +29,13 @@ func (r *Router) Shards() int { return len(r.shards) }
 // Set tells the router which actor supervises a shard; nil when the shard is given up.
 func (r *Router) Set(shard int32, pid *actor.PID) { r.shards[shard].Store(pid) }
 
-// Send brings a message to an actor by its shard. It never blocks. A message for
-// a shard that no one owns at the moment is refused to its caller.
-func (r *Router) Send(to Identity, msg any) {
+// Send brings a message to an actor by its shard and reports whether someone owns
+// the shard at the moment. It never blocks.
+func (r *Router) Send(to Identity, msg any) bool {
 	pid := r.shards[ShardOf(to, len(r.shards))].Load()
 	if pid == nil {
-		if u, ok := msg.(Unroutable); ok {
-			u.NotDelivered(r.system.Root)
-		}
-		return
+		return false
 	}
 	r.system.Root.Send(pid, &Envelope{To: to, Message: msg})
+	return true
 }

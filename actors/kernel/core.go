@@ -157,7 +157,7 @@ func (c *Core) Step(event any) []outbox.Effect {
 		return c.tick(e)
 	case *Recover:
 		return c.recover(e)
-	case *Reconcile:
+	case *protocol.Reconcile:
 		if c.Stage == Running && c.call == (inflight{}) {
 			return []outbox.Effect{c.send(CallProbe, probeTimeout)}
 		}
@@ -166,9 +166,6 @@ func (c *Core) Step(event any) []outbox.Effect {
 	}
 	return nil
 }
-
-// Reconcile asks a running kernel to find out whether its agent still has it.
-type Reconcile struct{}
 
 func (c *Core) send(kind CallKind, timeout time.Duration) Call {
 	c.nextToken++

@@ -34,6 +34,7 @@ type AgentSlot struct {
 type AgentLeft struct {
 	Agent  string
 	Reason string
+	Now    time.Time
 }
 
 // AgentJoined tells the twin that the agent said hello (agent_started).

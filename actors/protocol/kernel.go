@@ -58,3 +58,9 @@ type StartFailure struct {
 	Name    string `json:"name"`
 	Repr    string `json:"repr"`
 }
+
+// Reconcile asks a session to have its running kernels find out whether their agents still have them.
+type Reconcile struct{}
+
+// LostShard tells a shard that a write was refused because the shard has another owner.
+type LostShard struct{}

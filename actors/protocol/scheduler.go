@@ -46,6 +46,13 @@ type Dependency struct {
 	Success bool
 }
 
+// Owner is whose quotas bind a session.
+type Owner struct {
+	AccessKey  string
+	GroupID    uuid.UUID
+	DomainName string
+}
+
 // Limits are the quotas and rights that the predicates compare with. They come
 // from rows that administrators change; LimitsChanged brings newer ones.
 type Limits struct {

@@ -103,6 +103,7 @@ type Invoke struct {
 // Placement is the scheduler's decision where each kernel runs. The session
 // commits it under both epochs and answers with Placed.
 type Placement struct {
+	SessionID    uuid.UUID
 	ScalingGroup string
 	Scheduler    journal.Guard
 	Kernels      []KernelPlacement

@@ -232,6 +232,14 @@ func (c *Core) Step(event any) []outbox.Effect {
 		return c.invoke(e)
 	case *protocol.AgentEvent:
 		return c.agentEvent(e)
+	case *protocol.Reconcile:
+		var effects []outbox.Effect
+		for _, m := range c.Members {
+			if m.Row.Status == backendai.Running {
+				effects = append(effects, TellKernel{m.Row.ID, e})
+			}
+		}
+		return effects
 	case *protocol.Tick:
 		if e.Kind == timerDestroy {
 			return c.answerDestroy()

@@ -25,6 +25,9 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 	if json.Unmarshal(c.main().Row.StatusData, &data) == nil {
 		c.scheduler = data.Scheduler
 	}
+	if len(c.Members) > 1 && c.main().Row.Agent != nil && c.main().Row.Status != backendai.Pending {
+		c.network = c.networkOf()
+	}
 	is := func(set backendai.StatusSet) func(*Member) bool {
 		return func(m *Member) bool { return set.Has(m.Row.Status) }
 	}

@@ -26,12 +26,15 @@ func (c *Core) create(e *protocol.Create) []outbox.Effect {
 		first.DependsOn = append(first.DependsOn, d.ID)
 	}
 	c.Phase = Pending
-	return []outbox.Effect{
-		&outbox.Persist{Label: labelCreate, Sessions: []journal.NewSession{first}},
+	effects := []outbox.Effect{&outbox.Persist{Label: labelCreate, Sessions: []journal.NewSession{first}}}
+	for _, m := range c.Members {
+		effects = append(effects, SpawnKernel{Row: m.Row})
+	}
+	return append(effects,
 		Answer{To: e.Reply, Value: &protocol.Enqueued{SessionID: c.ID}},
 		c.enqueue(),
 		Publish{Name: "session_enqueued"},
-	}
+	)
 }
 
 // place commits where the kernels run; after the commit the agents may hear of it.
@@ -84,17 +87,22 @@ func (c *Core) launchOrPrepare(now time.Time) []outbox.Effect {
 	}
 	p := Prepare{Launch: c.launch}
 	if len(c.Members) > 1 {
-		p.Keys = true
-		m := &c.main().Row
-		n := &Network{Mode: m.ClusterMode, Name: "bai-singlenode-" + c.ID.String()}
-		if m.ClusterMode == backendai.MultiNode {
-			n.Name = "bai-multinode-" + c.ID.String()
-		} else if m.Agent != nil {
-			n.Agent = *m.Agent
-		}
-		p.Network = n
+		p.Keys, p.Network = true, c.networkOf()
 	}
 	return []outbox.Effect{p}
+}
+
+// networkOf is the network that a session of several containers has.
+func (c *Core) networkOf() *Network {
+	m := &c.main().Row
+	if m.ClusterMode == backendai.MultiNode {
+		return &Network{Mode: m.ClusterMode, Name: "bai-multinode-" + c.ID.String()}
+	}
+	n := &Network{Mode: m.ClusterMode, Name: "bai-singlenode-" + c.ID.String()}
+	if m.Agent != nil {
+		n.Agent = *m.Agent
+	}
+	return n
 }
 
 func (c *Core) prepared(e *Prepared) []outbox.Effect {
@@ -102,10 +110,7 @@ func (c *Core) prepared(e *Prepared) []outbox.Effect {
 		return nil
 	}
 	if e.Network != "" {
-		c.network = &Network{Name: e.Network, Mode: c.main().Row.ClusterMode}
-		if c.network.Mode == backendai.SingleNode && c.main().Row.Agent != nil {
-			c.network.Agent = *c.main().Row.Agent
-		}
+		c.network = c.networkOf()
 	}
 	if e.Err != nil {
 		c.failure = e.Err

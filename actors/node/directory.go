@@ -1,0 +1,58 @@
+package node
+
+import (
+	"context"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/actors/services"
+	"backend.ai/manager/cluster"
+)
+
+// maxRemembered bounds the kernels whose session is remembered.
+const maxRemembered = 1 << 16
+
+// directory finds the session of a kernel: the roster knows those that live here, for others the row is asked once.
+type directory struct {
+	svc *services.Services
+
+	mu       sync.Mutex
+	sessions map[uuid.UUID]uuid.UUID // by kernel
+}
+
+func newDirectory(svc *services.Services) *directory {
+	return &directory{svc: svc, sessions: make(map[uuid.UUID]uuid.UUID)}
+}
+
+// deliver brings an event about a kernel to its session, wherever that lives.
+func (d *directory) deliver(e *protocol.AgentEvent) {
+	session, ok := d.svc.Roster.SessionOf(e.KernelID)
+	if !ok {
+		d.mu.Lock()
+		session, ok = d.sessions[e.KernelID]
+		d.mu.Unlock()
+	}
+	if ok {
+		d.svc.Router.Send(cluster.Session(session), e)
+		return
+	}
+	d.svc.Work.Go(func(ctx context.Context) {
+		session, found, err := d.svc.Store.SessionOfKernel(ctx, e.KernelID)
+		if err != nil {
+			d.svc.Log.Warn("an event's session could not be looked up; what it told will be found out later", "event", e.Name, "kernel", e.KernelID, "error", err)
+			return
+		}
+		if !found {
+			return // of another cluster, or long gone
+		}
+		d.mu.Lock()
+		if len(d.sessions) >= maxRemembered {
+			clear(d.sessions)
+		}
+		d.sessions[e.KernelID] = session
+		d.mu.Unlock()
+		d.svc.Router.Send(cluster.Session(session), e)
+	})
+}

@@ -1,0 +1,24 @@
+package protocol
+
+// Caller is where the answer to a message goes; the zero value if nobody waits for one.
+func Caller(msg any) ReplyTo {
+	switch m := msg.(type) {
+	case *Create:
+		return m.Reply
+	case *AwaitStart:
+		return m.Reply
+	case *Destroy:
+		return m.Reply
+	case *Restart:
+		return m.Reply
+	case *Rename:
+		return m.Reply
+	case *Invoke:
+		return m.Reply
+	case *Call:
+		return m.Reply
+	case *SetSchedulable:
+		return m.Reply
+	}
+	return ReplyTo{}
+}

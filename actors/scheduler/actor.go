@@ -1,0 +1,246 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"backend.ai/manager/actors/inspector"
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/actors/services"
+	"backend.ai/manager/cluster"
+	"backend.ai/manager/persistence/postgres/journal"
+	"backend.ai/manager/persistence/postgres/record"
+)
+
+const (
+	// tickPeriod is the original's scheduling timer.
+	tickPeriod = 10 * time.Second
+	// maxStash bounds what is kept while the rows are being read.
+	maxStash = 1 << 16
+	// refreshAtMost bounds how many waiting sessions' limits are read again at a tick.
+	refreshAtMost = 200
+)
+
+// passDue is the message by which a pass comes after everything that is in the mailbox already.
+type passDue struct{}
+
+// policyRead brings the policy and the slot types as they are now; loadFailed says that the rows could not be read.
+type (
+	policyRead struct {
+		policy protocol.Policy
+		known  *protocol.KnownSlotsChanged
+	}
+	loadFailed struct{ err error }
+)
+
+// Actor is the shell around a scheduler's core.
+type Actor struct {
+	svc    *services.Services
+	guard  journal.Guard
+	core   *Core
+	ctx    actor.Context
+	loaded bool
+	stash  []any
+	due    bool // a passDue is in the mailbox
+	timer  *time.Timer
+	warned string
+	passes int64
+	took   time.Duration
+}
+
+// Props makes the props of a scaling group's scheduler.
+func Props(svc *services.Services, guard journal.Guard, scalingGroup string) *actor.Props {
+	id := inspector.Identity{Kind: inspector.KindScheduler, ID: scalingGroup, Shard: guard.Shard, Epoch: guard.Epoch}
+	return svc.Inspector.Props(id, func() actor.Actor {
+		return &Actor{svc: svc, guard: guard, core: NewCore(scalingGroup, protocol.Policy{}, nil)}
+	})
+}
+
+// Receive feeds the core; a pass is made when the mailbox has drained.
+func (a *Actor) Receive(ctx actor.Context) {
+	a.ctx = ctx
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		a.load()
+		a.tickLater()
+	case *actor.Stopping:
+		if a.timer != nil {
+			a.timer.Stop()
+		}
+	case actor.SystemMessage, actor.AutoReceiveMessage:
+	case *loadFailed:
+		a.svc.Log.Warn("a scheduler cannot read its rows; trying again", "scaling_group", a.core.Group, "error", msg.err)
+		self, root := ctx.Self(), a.svc.System.Root
+		time.AfterFunc(time.Second, func() { root.Send(self, &protocol.Requeue{}) })
+	case *protocol.Requeue:
+		a.load()
+	case *protocol.SchedulerLoaded:
+		if a.loaded {
+			return
+		}
+		a.loaded = true
+		a.apply(msg)
+		for _, m := range a.stash {
+			a.apply(m)
+		}
+		a.stash = nil
+	case *passDue:
+		a.due = false
+		a.pass()
+	case *policyRead:
+		if msg.known != nil {
+			a.apply(msg.known)
+		}
+		if msg.policy != a.core.Policy {
+			a.apply(&protocol.PolicyChanged{Policy: msg.policy})
+		}
+	case *protocol.Tick:
+		a.tickLater()
+		if a.loaded {
+			a.refresh()
+			a.apply(msg)
+		}
+	default:
+		if !a.loaded {
+			if len(a.stash) < maxStash { // beyond that the rows will tell
+				a.stash = append(a.stash, msg)
+			}
+			return
+		}
+		a.apply(msg)
+	}
+}
+
+// Facts tells the queue and the last passes.
+func (a *Actor) Facts() inspector.Facts {
+	waiting, parked := len(a.core.queue), 0
+	if waiting <= 1000 { // counting is for people; a long queue must not be counted after every message
+		_, parked = a.core.QueueLength()
+	}
+	state := "scheduling"
+	switch {
+	case !a.loaded:
+		state = "loading"
+	case a.core.blocked:
+		state = "blocked"
+	case waiting == 0:
+		state = "idle"
+	}
+	return inspector.Facts{State: state, Detail: map[string]any{
+		"policy": a.core.Policy.Name, "queue": waiting, "parked": parked, "placing": len(a.core.byID) - waiting,
+		"agents": len(a.core.order), "allocations": len(a.core.allocs), "passes": a.passes, "last_pass_ms": float64(a.took.Microseconds()) / 1000,
+	}}
+}
+
+func (a *Actor) load() {
+	self, root, group := a.ctx.Self(), a.svc.System.Root, a.core.Group
+	ok := a.svc.Work.Go(func(ctx context.Context) {
+		rows, err := a.svc.Store.Scheduler(ctx, group)
+		if err != nil {
+			root.Send(self, &loadFailed{err})
+			return
+		}
+		root.Send(self, rows)
+	})
+	if !ok {
+		root.Send(self, &loadFailed{errors.New("too much work is waiting")})
+	}
+}
+
+func (a *Actor) tickLater() {
+	self, root := a.ctx.Self(), a.svc.System.Root
+	a.timer = time.AfterFunc(tickPeriod, func() { root.Send(self, &protocol.Tick{Now: time.Now()}) })
+}
+
+// refresh reads again what administrators may have changed: the policy, the slot types, the limits of those who wait.
+func (a *Actor) refresh() {
+	self, root, group := a.ctx.Self(), a.svc.System.Root, a.core.Group
+	waiting := make(map[protocol.Owner][]*pending)
+	for i, p := range a.core.queue {
+		if i >= refreshAtMost {
+			break
+		}
+		o := protocol.Owner{AccessKey: p.AccessKey, GroupID: p.GroupID, DomainName: p.DomainName}
+		waiting[o] = append(waiting[o], &pending{PendingSession: protocol.PendingSession{ID: p.ID}})
+	}
+	a.svc.Work.Go(func(ctx context.Context) {
+		policy, err := a.svc.Store.Policy(ctx, group)
+		if err != nil {
+			return // the last good policy stays
+		}
+		read := &policyRead{policy: policy}
+		if known, err := a.svc.Store.KnownSlots(ctx); err == nil {
+			read.known = &protocol.KnownSlotsChanged{Known: known}
+		}
+		root.Send(self, read)
+		for owner, sessions := range waiting {
+			limits, err := a.svc.Store.Limits(ctx, owner)
+			if err != nil {
+				return
+			}
+			for _, p := range sessions {
+				root.Send(self, &protocol.LimitsChanged{SessionID: p.ID, Limits: limits})
+			}
+		}
+	})
+}
+
+func (a *Actor) apply(msg any) {
+	a.carryOut(a.core.Apply(msg, time.Now()))
+	switch {
+	case a.core.Due() && !a.due:
+		a.due = true
+		a.ctx.Send(a.ctx.Self(), &passDue{})
+	case !a.core.Due():
+		a.carryOut(a.core.Books())
+	}
+}
+
+func (a *Actor) pass() {
+	begin := time.Now()
+	effects, err := a.core.Pass(begin)
+	a.passes++
+	a.carryOut(effects)
+	a.took = time.Since(begin)
+	switch {
+	case err == nil:
+		a.warned = ""
+	case a.warned != err.Error():
+		a.warned = err.Error()
+		a.svc.Log.Error("nothing is scheduled", "error", err)
+	}
+}
+
+func (a *Actor) carryOut(effects []Effect) {
+	var agents []*journal.AgentPatch
+	for _, effect := range effects {
+		switch e := effect.(type) {
+		case Place:
+			placement := e.Placement
+			placement.Scheduler = a.guard
+			a.svc.Router.Send(cluster.Session(e.SessionID), &placement)
+		case Report:
+			attempt := e.Attempt
+			a.svc.Router.Send(cluster.Session(e.SessionID), &attempt)
+		case TimeOut:
+			a.svc.Router.Send(cluster.Session(e.SessionID), &protocol.TimedOut{})
+		case Occupied:
+			agents = append(agents, &journal.AgentPatch{Mask: journal.AgentOccupied, Agent: record.Agent{ID: e.Agent, OccupiedSlots: e.Slots}})
+		case Concurrency:
+			a.svc.Live.Concurrency(e.AccessKey, e.Sessions)
+		}
+	}
+	if len(agents) == 0 {
+		return
+	}
+	parent, root := a.ctx.Parent(), a.svc.System.Root
+	// The agents' rows are derived; one that is not written is mended by the next change. Only deposition matters.
+	_ = a.svc.Journal.Submit(&journal.Entry{Guard: a.guard, Agents: agents, Done: func(err error) {
+		if errors.Is(err, journal.ErrDeposed) {
+			root.Send(parent, &protocol.LostShard{})
+		}
+	}})
+}

@@ -1,0 +1,126 @@
+// Package services is what the shells of actors may use of the world outside
+// them. None of it blocks: what takes time is handed over and comes back to the
+// actor as a message.
+//
+//	shell ─┬─ Journal.Submit ─▶ rows          (Done ─▶ message)
+//	       ├─ Router.Send     ─▶ another actor
+//	       ├─ Agents.Call     ─▶ an agent     (callback ─▶ message)
+//	       ├─ Bus.Publish     ─▶ the event stream
+//	       └─ Work.Go         ─▶ Store, keys, networks: anything that waits (result ─▶ message)
+package services
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/agent/callosum"
+	"backend.ai/manager/actors/inspector"
+	"backend.ai/manager/actors/outbox"
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/cluster"
+	"backend.ai/manager/persistence/postgres/record"
+)
+
+// Services are shared by all actors of a node.
+type Services struct {
+	Log       *slog.Logger
+	System    *actor.ActorSystem
+	Inspector *inspector.Inspector
+	Router    *cluster.Router
+	Journal   outbox.Journal
+	Agents    *callosum.Client
+	Bus       Bus
+	Live      Live
+	Store     Store
+	Hooks     Hooks
+	Networks  Networks
+	Work      *Workers
+	Roster    *Roster
+	// HeartbeatTimeout is how long an agent may be silent before it counts as lost.
+	HeartbeatTimeout time.Duration
+	// Debug records agents' ids with start failures, as the original's debug mode does.
+	Debug bool
+}
+
+// Event is one entry of the event stream, as its producers know it.
+type Event struct {
+	Name   string
+	Source string // "" = this manager; else an agent, on whose behalf it is sent
+	Args   []any
+}
+
+// Bus puts events on the stream. It never blocks; events may be lost.
+type Bus interface {
+	Publish(Event)
+}
+
+// Live is the volatile state that clients and agents share through Redis; all of it can be lost.
+type Live interface {
+	// Seen notes that an agent was heard of. It never blocks.
+	Seen(agent string, at time.Time)
+	// Forget removes an agent that has left or was lost. It never blocks.
+	Forget(agent string)
+	// Images notes which images an agent has. It never blocks.
+	Images(agent string, images []string)
+	// Concurrency notes how many sessions an access key has. It never blocks.
+	Concurrency(accessKey string, sessions int)
+	// Accessed starts (or, when busy, stops) the idle clock of a session. It never blocks.
+	Accessed(session uuid.UUID, busy bool)
+	// Statistics reads a kernel's last statistics as JSON; nil if there are none.
+	Statistics(ctx context.Context, kernel uuid.UUID) (json.RawMessage, error)
+	// ContainerLog takes a container's log that its agent has left; nil if there is none.
+	ContainerLog(ctx context.Context, container string) ([]byte, error)
+}
+
+// Store reads what actors need and do not own.
+type Store interface {
+	// Shard reads the live rows of sessions and the agents that hash to the given shards, of n in all.
+	Shard(ctx context.Context, shards []int32, n int) (*ShardRows, error)
+	// Session reads the rows of one session, main first; none if it does not exist.
+	Session(ctx context.Context, id uuid.UUID) ([]record.Kernel, error)
+	// SessionOfKernel finds the session of a kernel.
+	SessionOfKernel(ctx context.Context, kernel uuid.UUID) (uuid.UUID, bool, error)
+	// SessionsOn lists the live sessions that have a kernel on an agent.
+	SessionsOn(ctx context.Context, agent string) ([]uuid.UUID, error)
+	// Scheduler reads what a scheduler of a scaling group starts from.
+	Scheduler(ctx context.Context, scalingGroup string) (*protocol.SchedulerLoaded, error)
+	// ScalingGroups lists the names of all scaling groups.
+	ScalingGroups(ctx context.Context) ([]string, error)
+	// Policy reads how a scaling group schedules now.
+	Policy(ctx context.Context, scalingGroup string) (protocol.Policy, error)
+	// Limits reads the quotas and rights that bind an owner.
+	Limits(ctx context.Context, owner protocol.Owner) (protocol.Limits, error)
+	// Dependencies reads what a pending session waits for.
+	Dependencies(ctx context.Context, session uuid.UUID) ([]protocol.Dependency, error)
+	// Launch reads what starting a session needs beyond its rows.
+	Launch(ctx context.Context, rows []record.Kernel) (*protocol.Launch, error)
+	// SlotTypes tells the cluster of slot types that an agent has.
+	SlotTypes(ctx context.Context, slots []protocol.AgentSlot) error
+	// KnownSlots are the cluster's slot types.
+	KnownSlots(ctx context.Context) (*backendai.KnownSlots, error)
+}
+
+// ShardRows are the rows a shard starts from.
+type ShardRows struct {
+	Sessions map[int32][][]record.Kernel // by shard, each main first
+	Agents   map[int32][]record.Agent
+	// ScalingGroups whose schedulers live in the shard.
+	ScalingGroups map[int32][]string
+}
+
+// Hooks calls the web hooks of sessions. It never blocks.
+type Hooks interface {
+	Session(url, event string, session uuid.UUID, at time.Time)
+}
+
+// Networks makes and removes the networks that span agents.
+type Networks interface {
+	CreateOverlay(ctx context.Context, name, mtu string) (created bool, err error)
+	RemoveOverlay(ctx context.Context, name string) error
+}

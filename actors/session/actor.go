@@ -1,0 +1,254 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/ask"
+	"backend.ai/manager/actors/inspector"
+	"backend.ai/manager/actors/kernel"
+	"backend.ai/manager/actors/outbox"
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/actors/services"
+	"backend.ai/manager/cluster"
+	"backend.ai/manager/persistence/postgres/journal"
+	"backend.ai/manager/persistence/postgres/record"
+)
+
+// Retire asks the shard to let a session that has ended go, after what is still in its mailbox.
+type Retire struct{ SessionID uuid.UUID }
+
+// Actor is the shell around a session's core.
+type Actor struct {
+	svc       *services.Services
+	guard     journal.Guard
+	core      *Core
+	recovered bool
+	box       *outbox.Outbox
+	ctx       actor.Context
+	kernels   map[uuid.UUID]*actor.PID
+	timers    map[string]*time.Timer
+}
+
+// Props makes the props of one session's actor. recovered says that its rows were alive before this actor.
+func Props(svc *services.Services, guard journal.Guard, rows []record.Kernel, recovered bool) *actor.Props {
+	id := inspector.Identity{Kind: inspector.KindSession, ID: rows[0].SessionID.String(), Shard: guard.Shard, Epoch: guard.Epoch}
+	return svc.Inspector.Props(id, func() actor.Actor {
+		core := New(rows)
+		core.Debug = svc.Debug
+		return &Actor{svc: svc, guard: guard, core: core, recovered: recovered,
+			kernels: make(map[uuid.UUID]*actor.PID), timers: make(map[string]*time.Timer)}
+	}, actor.WithSupervisor(escalate{}))
+}
+
+// escalate is the supervision of kernels: one that crashes takes its session with it, and both are rebuilt from the
+// rows. A half-known session would be worse than a restarted one.
+type escalate struct{}
+
+func (escalate) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, _ *actor.PID, _ *actor.RestartStatistics, reason, message any) {
+	supervisor.EscalateFailure(reason, message)
+}
+
+// Receive feeds the core and carries its effects out.
+func (a *Actor) Receive(ctx actor.Context) {
+	a.ctx = ctx
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		self, root := ctx.Self(), a.svc.System.Root
+		a.box = outbox.New(a.svc.Journal, a.guard, func(m any) { root.Send(self, m) }, a.perform)
+		if a.recovered {
+			a.box.Add(a.core.Step(&Recover{Now: time.Now()}))
+		}
+	case *actor.Stopping:
+		for _, t := range a.timers {
+			t.Stop()
+		}
+	case *outbox.Committed:
+		if refused := a.box.Committed(msg); refused != nil {
+			a.box.Add(a.core.Step(refused))
+		}
+	case actor.SystemMessage, actor.AutoReceiveMessage:
+	default:
+		a.box.Add(a.core.Step(msg))
+	}
+}
+
+// Facts tells the session's phase and who it is.
+func (a *Actor) Facts() inspector.Facts {
+	m := &a.core.main().Row
+	d := map[string]any{
+		"name": m.SessionName, "status": m.Status, "access_key": m.AccessKey, "scaling_group": m.ScalingGroup,
+		"image": m.Image, "kernels": len(a.core.Members), "created_at": m.CreatedAt,
+		"waiters": len(a.core.startTo) + len(a.core.destroyTo) + len(a.core.restartTo),
+	}
+	if a.core.scheduler.Retries > 0 {
+		d["scheduler"] = a.core.scheduler
+	}
+	if a.box != nil && a.box.Waiting() != "" {
+		d["persisting"] = a.box.Waiting()
+	}
+	return inspector.Facts{State: string(a.core.Phase), Detail: d}
+}
+
+func (a *Actor) perform(effect outbox.Effect) {
+	switch e := effect.(type) {
+	case SpawnKernel:
+		a.spawn(e)
+	case TellKernel:
+		if pid := a.kernels[e.KernelID]; pid != nil {
+			a.ctx.Send(pid, e.Message)
+		}
+	case ToScheduler:
+		a.svc.Router.Send(cluster.Scheduler(e.ScalingGroup), e.Message)
+	case ToAllSchedulers:
+		a.toAllSchedulers(e.Message)
+	case Publish:
+		a.publish(e)
+	case PublishKernel:
+		a.svc.Bus.Publish(services.Event{Name: e.Name, Args: []any{e.KernelID.String(), "", e.Reason}})
+	case Hook:
+		a.hook(e.Name)
+	case Answer:
+		ask.Reply(a.ctx, e.To, e.Value, e.Err)
+	case LoadPending:
+		a.loadPending()
+	case Prepare:
+		a.prepare(e)
+	case RemoveNetwork:
+		a.removeNetwork(e.Network)
+	case Forward:
+		msg := &protocol.Call{Call: e.Invoke.Call, Deadline: e.Invoke.Deadline, Reply: e.Invoke.Reply}
+		if !a.svc.Router.Send(cluster.Agent(e.Agent), msg) {
+			ask.Reply(a.ctx, e.Invoke.Reply, nil, backendai.Errorf(backendai.ServiceUnavailable, "The agent's link is moving to another node; try again."))
+		}
+	case SetTimer:
+		a.timer(e)
+	case Renamed:
+		a.core.RenameCommitted()
+	case Stop:
+		a.ctx.Send(a.ctx.Parent(), &Retire{SessionID: a.core.ID})
+	case Deposed:
+		a.ctx.Send(a.ctx.Parent(), &protocol.LostShard{})
+	case Crash:
+		panic(e.Reason)
+	}
+}
+
+func (a *Actor) spawn(e SpawnKernel) {
+	if a.kernels[e.Row.ID] != nil {
+		return
+	}
+	props := kernel.Props(a.svc, a.guard, e.Row, e.Recovered)
+	pid, err := a.ctx.SpawnNamed(props, "kernel-"+e.Row.ID.String())
+	if err != nil {
+		panic(err)
+	}
+	a.kernels[e.Row.ID] = pid
+}
+
+func (a *Actor) timer(e SetTimer) {
+	if t := a.timers[e.Kind]; t != nil {
+		t.Stop()
+	}
+	self, root := a.ctx.Self(), a.svc.System.Root
+	a.timers[e.Kind] = time.AfterFunc(e.After, func() { root.Send(self, &protocol.Tick{Kind: e.Kind, Now: time.Now()}) })
+}
+
+// publish puts a session event on the bus, in the original's layout, and calls the web hook.
+func (a *Actor) publish(e Publish) {
+	m := &a.core.main().Row
+	args := []any{a.core.ID.String(), m.CreationID, e.Reason}
+	switch e.Name {
+	case "session_terminated":
+		args = []any{a.core.ID.String(), e.Reason}
+	case "session_started":
+		a.svc.Live.Accessed(a.core.ID, false)
+	}
+	a.svc.Bus.Publish(services.Event{Name: e.Name, Args: args})
+	a.hook(e.Name)
+}
+
+func (a *Actor) hook(event string) {
+	if url := a.core.main().Row.CallbackURL; url != nil && *url != "" {
+		a.svc.Hooks.Session(*url, event, a.core.ID, time.Now())
+	}
+}
+
+// work hands something that waits to the workers and sends its result back to the actor. Work for which there is no
+// room is tried again after a moment.
+func (a *Actor) work(f func(context.Context) any) {
+	self, root := a.ctx.Self(), a.svc.System.Root
+	var try func()
+	try = func() {
+		if !a.svc.Work.Go(func(ctx context.Context) {
+			if msg := f(ctx); msg != nil {
+				root.Send(self, msg)
+			}
+		}) {
+			time.AfterFunc(50*time.Millisecond, try)
+		}
+	}
+	try()
+}
+
+// toAllSchedulers sends a message to the schedulers of all scaling groups.
+func (a *Actor) toAllSchedulers(msg any) {
+	a.work(func(ctx context.Context) any {
+		groups, err := a.svc.Store.ScalingGroups(ctx)
+		if err != nil {
+			a.svc.Log.Warn("the schedulers were not told that a batch session has succeeded; they will find out at their next look", "session", a.core.ID, "error", err)
+		}
+		for _, g := range groups {
+			a.svc.Router.Send(cluster.Scheduler(g), msg)
+		}
+		return nil
+	})
+}
+
+func (a *Actor) loadPending() {
+	row, id := a.core.main().Row, a.core.ID
+	a.work(func(ctx context.Context) any {
+		limits, err := a.svc.Store.Limits(ctx, protocol.Owner{AccessKey: row.AccessKey, GroupID: row.GroupID, DomainName: row.DomainName})
+		var depends []protocol.Dependency
+		if err == nil {
+			depends, err = a.svc.Store.Dependencies(ctx, id)
+		}
+		if err != nil {
+			a.svc.Log.Warn("a pending session could not be lined up; trying again", "session", id, "error", err)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+			return &protocol.Requeue{}
+		}
+		return &PendingLoaded{Limits: limits, DependsOn: depends}
+	})
+}
+
+func (a *Actor) prepare(e Prepare) {
+	rows := make([]record.Kernel, len(a.core.Members))
+	for i, m := range a.core.Members {
+		rows[i] = m.Row
+	}
+	a.work(func(ctx context.Context) any {
+		p := &Prepared{Launch: e.Launch}
+		if err := prepareLaunch(ctx, a.svc, rows, e, p); err != nil {
+			p.Err = failureOf(err)
+		}
+		p.Now = time.Now()
+		return p
+	})
+}
+
+func failureOf(err error) *protocol.StartFailure {
+	var known *backendai.Error
+	if errors.As(err, &known) {
+		return &protocol.StartFailure{Src: "other", Name: string(known.Code), Repr: known.Error()}
+	}
+	return &protocol.StartFailure{Src: "other", Name: "LaunchError", Repr: err.Error()}
+}

@@ -1,0 +1,210 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/agent"
+	"backend.ai/manager/actors/ask"
+	"backend.ai/manager/actors/inspector"
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/actors/scheduler"
+	"backend.ai/manager/actors/services"
+	"backend.ai/manager/actors/session"
+	"backend.ai/manager/cluster"
+	"backend.ai/manager/persistence/postgres/journal"
+	"backend.ai/manager/persistence/postgres/record"
+)
+
+// GaveUp tells the owner that a shard has another owner now.
+type GaveUp struct{ Shard int32 }
+
+// Reclaim asks the owner to take a shard again, under a new epoch.
+type Reclaim struct {
+	Shard  int32
+	Reason string
+}
+
+// Actor supervises one shard.
+type Actor struct {
+	svc      *services.Services
+	guard    journal.Guard
+	rows     [][]record.Kernel // of live sessions, as they were read
+	agents   []record.Agent
+	groups   []string
+	ctx      actor.Context
+	children map[cluster.Identity]*actor.PID
+	names    map[string]cluster.Identity // by PID id
+	crashes  map[cluster.Identity]*crashes
+	stash    map[cluster.Identity][]any // for actors that are being respawned
+	lives    int
+	gaveUp   bool
+}
+
+// Props makes the props of a shard that was taken under the guard's epoch.
+func Props(svc *services.Services, guard journal.Guard, rows *services.ShardRows) *actor.Props {
+	id := inspector.Identity{Kind: inspector.KindShard, ID: fmt.Sprint(guard.Shard), Shard: guard.Shard, Epoch: guard.Epoch}
+	return svc.Inspector.Props(id, func() actor.Actor {
+		return &Actor{svc: svc, guard: guard, rows: rows.Sessions[guard.Shard], agents: rows.Agents[guard.Shard], groups: rows.ScalingGroups[guard.Shard],
+			children: make(map[cluster.Identity]*actor.PID), names: make(map[string]cluster.Identity),
+			crashes: make(map[cluster.Identity]*crashes), stash: make(map[cluster.Identity][]any)}
+	}, actor.WithSupervisor(strategy{svc.System}))
+}
+
+// Receive passes messages to the actors of the shard and looks after their lives.
+func (a *Actor) Receive(ctx actor.Context) {
+	a.ctx = ctx
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		a.start()
+	case *cluster.Envelope:
+		a.deliver(msg.To, msg.Message)
+	case *session.Retire:
+		a.retire(cluster.Session(msg.SessionID))
+	case *crashed:
+		a.crashed(msg)
+	case *respawn:
+		a.respawn(msg)
+	case *protocol.LostShard:
+		if !a.gaveUp {
+			a.gaveUp = true
+			ctx.Send(ctx.Parent(), &GaveUp{Shard: a.guard.Shard})
+		}
+	}
+}
+
+// Facts tells what lives in the shard.
+func (a *Actor) Facts() inspector.Facts {
+	n := make(map[cluster.Kind]int)
+	if len(a.children) <= 1000 { // counting is for people
+		for id := range a.children {
+			n[id.Kind]++
+		}
+	}
+	state := "owned"
+	if a.gaveUp {
+		state = "deposed"
+	}
+	return inspector.Facts{State: state, Detail: map[string]any{"children": len(a.children), "kinds": n, "respawning": len(a.stash)}}
+}
+
+func (a *Actor) start() {
+	for _, row := range a.agents {
+		a.spawn(cluster.Agent(row.ID), agent.Props(a.svc, a.guard, agent.NewKnown(row, a.svc.HeartbeatTimeout)))
+	}
+	for _, rows := range a.rows {
+		a.spawn(cluster.Session(rows[0].SessionID), session.Props(a.svc, a.guard, rows, true))
+	}
+	// A scheduler is there before anyone asks for it: sessions may be waiting in its rows.
+	for _, g := range a.groups {
+		a.spawn(cluster.Scheduler(g), scheduler.Props(a.svc, a.guard, g))
+	}
+	a.rows, a.agents, a.groups = nil, nil, nil
+}
+
+// deliver passes a message to its actor, making it when that is what the message is for.
+func (a *Actor) deliver(to cluster.Identity, msg any) {
+	if waiting, ok := a.stash[to]; ok {
+		if len(waiting) < maxStash {
+			a.stash[to] = append(waiting, msg)
+		} else {
+			a.refuse(msg, backendai.Errorf(backendai.ServiceUnavailable, "The session is being restored; try again."))
+		}
+		return
+	}
+	pid := a.children[to]
+	if pid == nil {
+		pid = a.create(to, msg)
+	}
+	if pid == nil {
+		a.refuse(msg, backendai.NewError(backendai.SessionNotFound))
+		return
+	}
+	a.ctx.Send(pid, msg)
+}
+
+// create makes the actor for a message that may come before it: a new session, an agent heard of for the first time, a
+// scaling group's first session.
+func (a *Actor) create(to cluster.Identity, msg any) *actor.PID {
+	switch to.Kind {
+	case cluster.KindSession:
+		c, ok := msg.(*protocol.Create)
+		if !ok {
+			return nil
+		}
+		rows := make([]record.Kernel, len(c.Kernels))
+		for i, k := range c.Kernels {
+			rows[i] = *k
+		}
+		return a.spawn(to, session.Props(a.svc, a.guard, rows, false))
+	case cluster.KindAgent:
+		if _, ok := msg.(*protocol.AgentLeft); ok {
+			return nil
+		}
+		return a.spawn(to, agent.Props(a.svc, a.guard, agent.New(to.ID, a.svc.HeartbeatTimeout)))
+	case cluster.KindScheduler:
+		return a.spawn(to, scheduler.Props(a.svc, a.guard, to.ID))
+	}
+	return nil
+}
+
+// refuse answers a caller whose message no actor will take.
+func (a *Actor) refuse(msg any, err error) {
+	ask.Reply(a.ctx, protocol.Caller(msg), nil, err)
+	if c, ok := msg.(*protocol.Call); ok && c.From.ID != "" {
+		a.ctx.Send(actor.NewPID(c.From.Address, c.From.ID), &protocol.CallResult{Token: c.Token, Err: err, Now: time.Now()})
+	}
+	if p, ok := msg.(*protocol.Placement); ok && len(p.Kernels) > 0 {
+		// The session ended while its placement was on the way: its slots are free.
+		a.svc.Router.Send(cluster.Scheduler(p.ScalingGroup), &protocol.Placed{SessionID: p.SessionID})
+	}
+}
+
+func (a *Actor) spawn(id cluster.Identity, props *actor.Props) *actor.PID {
+	a.lives++
+	pid, err := a.ctx.SpawnNamed(props, fmt.Sprintf("%s-%s-%d", id.Kind, id.ID, a.lives))
+	if err != nil {
+		a.svc.Log.Error("an actor could not be made", "actor", id, "error", err)
+		return nil
+	}
+	a.children[id] = pid
+	a.names[pid.Id] = id
+	return pid
+}
+
+// retire lets an actor go after what is still in its mailbox.
+func (a *Actor) retire(id cluster.Identity) {
+	if pid := a.children[id]; pid != nil {
+		a.forget(id)
+		a.ctx.Poison(pid)
+	}
+}
+
+func (a *Actor) forget(id cluster.Identity) {
+	if pid := a.children[id]; pid != nil {
+		delete(a.names, pid.Id)
+	}
+	delete(a.children, id)
+}
+
+// sessionRows reads a session's rows once everything that its last life has submitted is in them, and sends them to the shard.
+func (a *Actor) sessionRows(id uuid.UUID) {
+	self, root := a.ctx.Self(), a.svc.System.Root
+	read := func(error) {
+		if !a.svc.Work.Go(func(ctx context.Context) {
+			rows, err := a.svc.Store.Session(ctx, id)
+			root.Send(self, &respawn{id: cluster.Session(id), rows: rows, err: err, read: true})
+		}) {
+			root.Send(self, &respawn{id: cluster.Session(id), err: errBusy, read: true})
+		}
+	}
+	// An entry without rows: it commits after those before it.
+	if err := a.svc.Journal.Submit(&journal.Entry{Guard: a.guard, Done: read}); err != nil {
+		root.Send(self, &respawn{id: cluster.Session(id), err: err, read: true})
+	}
+}
