@@ -105,6 +105,10 @@ func newWorld(t *testing.T, agents int, change func(*fakeagent.Config)) *world {
 	if _, err := fixture.Populate(t.Context(), w.pool, f); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := w.pool.Exec(t.Context(), `INSERT INTO images (name, image, tag, registry, architecture, config_digest, size_bytes, type, labels, resources)
+		VALUES ($1, 'stable/python', '3.9', 'cr.example.com', 'x86_64', 'sha256:00', 1, 'COMPUTE', '{}', '{}')`, image); err != nil {
+		t.Fatal(err)
+	}
 	for i := range agents {
 		cfg := fakeagent.Config{ID: fmt.Sprintf("i-%d", i), Capacity: backendai.SlotsOf("cpu", "64", "mem", "256g"), Events: w.event}
 		if change != nil {
@@ -227,7 +231,7 @@ func (w *world) await(id uuid.UUID) backendai.KernelStatus {
 		return w.status(id)
 	}
 	if err != nil {
-		w.Fatal(err)
+		w.Fatalf("%v; row %s", err, w.text(`SELECT concat_ws('|', status, status_info, status_data, agent) FROM kernels WHERE id = $1`, id))
 	}
 	return v.(*protocol.Outcome).Status
 }
@@ -283,3 +287,7 @@ func (w *world) checkBooks(kernels int) {
 		w.Errorf("%d kernels on the agents, want %d", total, kernels)
 	}
 }
+
+func agentIdentity(a *fakeagent.Agent) cluster.Identity { return cluster.Agent(a.ID()) }
+func sessionIdentity(id uuid.UUID) cluster.Identity     { return cluster.Session(id) }
+func schedulerIdentity(group string) cluster.Identity   { return cluster.Scheduler(group) }

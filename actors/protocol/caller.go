@@ -22,3 +22,9 @@ func Caller(msg any) ReplyTo {
 	}
 	return ReplyTo{}
 }
+
+// Bounced brings a message back to the supervisor of an actor that has crashed and handles nothing any more.
+type Bounced struct {
+	From    Ref
+	Message any
+}

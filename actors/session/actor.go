@@ -33,6 +33,7 @@ type Actor struct {
 	ctx       actor.Context
 	kernels   map[uuid.UUID]*actor.PID
 	timers    map[string]*time.Timer
+	broken    bool // it, or one of its kernels, has crashed: nothing is handled any more
 }
 
 // Props makes the props of one session's actor. recovered says that its rows were alive before this actor.
@@ -51,12 +52,47 @@ func Props(svc *services.Services, guard journal.Guard, rows []record.Kernel, re
 type escalate struct{}
 
 func (escalate) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, _ *actor.PID, _ *actor.RestartStatistics, reason, message any) {
+	if ctx, ok := supervisor.(actor.Context); ok {
+		if a, ok := ctx.Actor().(*Actor); ok {
+			a.broken = true
+		}
+	}
 	supervisor.EscalateFailure(reason, message)
 }
 
-// Receive feeds the core and carries its effects out.
+// Receive feeds the core and carries its effects out. After a crash it gives every message back to the shard, which
+// keeps them for the actor's next life.
 func (a *Actor) Receive(ctx actor.Context) {
 	a.ctx = ctx
+	if a.broken {
+		a.bounce(ctx.Message())
+		return
+	}
+	finished := false
+	defer func() { a.broken = !finished }()
+	a.handle(ctx)
+	finished = true
+}
+
+func (a *Actor) bounce(msg any) {
+	switch msg.(type) {
+	case *actor.Stopping:
+		a.stopTimers()
+	case actor.SystemMessage, actor.AutoReceiveMessage, *outbox.Committed, *protocol.KernelChanged, *protocol.Tick, *Prepared, *PendingLoaded:
+		// of this life only: the next reads the rows
+	default:
+		from := protocol.Ref{Address: a.ctx.Self().Address, ID: a.ctx.Self().Id}
+		a.ctx.Send(a.ctx.Parent(), &protocol.Bounced{From: from, Message: msg})
+	}
+}
+
+func (a *Actor) stopTimers() {
+	for _, t := range a.timers {
+		t.Stop()
+	}
+}
+
+func (a *Actor) handle(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
 	case *actor.Started:
 		self, root := ctx.Self(), a.svc.System.Root
@@ -65,9 +101,7 @@ func (a *Actor) Receive(ctx actor.Context) {
 			a.box.Add(a.core.Step(&Recover{Now: time.Now()}))
 		}
 	case *actor.Stopping:
-		for _, t := range a.timers {
-			t.Stop()
-		}
+		a.stopTimers()
 	case *outbox.Committed:
 		if refused := a.box.Committed(msg); refused != nil {
 			a.box.Add(a.core.Step(refused))

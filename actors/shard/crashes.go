@@ -12,6 +12,7 @@ import (
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/agent"
 	"backend.ai/manager/actors/inspector"
+	"backend.ai/manager/actors/protocol"
 	"backend.ai/manager/actors/session"
 	"backend.ai/manager/cluster"
 	"backend.ai/manager/persistence/postgres/journal"
@@ -52,15 +53,16 @@ type respawn struct {
 	read bool
 }
 
-// strategy stops a child that panics and tells the shard, which decides about its next life.
+// strategy tells the shard of a child that panics; the shard decides about its next life. The child's mailbox goes on:
+// a session gives the messages in it back, so that nobody who waits for an answer is forgotten.
 type strategy struct{ system *actor.ActorSystem }
 
 // HandleFailure is called on the shard's goroutine.
 func (s strategy) HandleFailure(_ *actor.ActorSystem, supervisor actor.Supervisor, child *actor.PID, _ *actor.RestartStatistics, reason, message any) {
-	supervisor.StopChildren(child)
 	if shard, ok := supervisor.(actor.Context); ok {
 		s.system.Root.Send(shard.Self(), &crashed{pid: child, reason: reason, message: inspector.TypeName(message)})
 	}
+	supervisor.ResumeChildren(child) // only now: what it gives back must come after the news of its crash
 }
 
 func (a *Actor) crashed(e *crashed) {
@@ -73,7 +75,9 @@ func (a *Actor) crashed(e *crashed) {
 		a.ctx.Send(a.ctx.Parent(), &Reclaim{Shard: a.guard.Shard, Reason: fmt.Sprintf("the scheduler of %s has crashed", id.ID)})
 		return
 	}
+	a.dying[e.pid.Id] = id
 	a.forget(id)
+	a.ctx.Poison(e.pid)
 	now := time.Now()
 	c := a.crashes[id]
 	if c == nil || now.Sub(c.first) > crashWindow {
@@ -87,6 +91,13 @@ func (a *Actor) crashed(e *crashed) {
 	}
 	self, root := a.ctx.Self(), a.svc.System.Root
 	time.AfterFunc(min(firstPause<<min(c.n-1, 10), maxPause), func() { root.Send(self, &respawn{id: id}) })
+}
+
+// bounced keeps a message that a crashed actor has given back.
+func (a *Actor) bounced(b *protocol.Bounced) {
+	if id, ok := a.dying[b.From.ID]; ok {
+		a.deliver(id, b.Message)
+	}
 }
 
 // respawn gives a crashed actor its next life, from its rows.

@@ -41,7 +41,8 @@ type Actor struct {
 	children map[cluster.Identity]*actor.PID
 	names    map[string]cluster.Identity // by PID id
 	crashes  map[cluster.Identity]*crashes
-	stash    map[cluster.Identity][]any // for actors that are being respawned
+	stash    map[cluster.Identity][]any  // for actors that are being respawned
+	dying    map[string]cluster.Identity // by PID id: crashed, and giving back what is in their mailboxes
 	lives    int
 	gaveUp   bool
 }
@@ -52,7 +53,7 @@ func Props(svc *services.Services, guard journal.Guard, rows *services.ShardRows
 	return svc.Inspector.Props(id, func() actor.Actor {
 		return &Actor{svc: svc, guard: guard, rows: rows.Sessions[guard.Shard], agents: rows.Agents[guard.Shard], groups: rows.ScalingGroups[guard.Shard],
 			children: make(map[cluster.Identity]*actor.PID), names: make(map[string]cluster.Identity),
-			crashes: make(map[cluster.Identity]*crashes), stash: make(map[cluster.Identity][]any)}
+			crashes: make(map[cluster.Identity]*crashes), stash: make(map[cluster.Identity][]any), dying: make(map[string]cluster.Identity)}
 	}, actor.WithSupervisor(strategy{svc.System}))
 }
 
@@ -68,6 +69,10 @@ func (a *Actor) Receive(ctx actor.Context) {
 		a.retire(cluster.Session(msg.SessionID))
 	case *crashed:
 		a.crashed(msg)
+	case *protocol.Bounced:
+		a.bounced(msg)
+	case *actor.Terminated:
+		delete(a.dying, msg.Who.Id)
 	case *respawn:
 		a.respawn(msg)
 	case *protocol.LostShard:
@@ -172,6 +177,7 @@ func (a *Actor) spawn(id cluster.Identity, props *actor.Props) *actor.PID {
 		a.svc.Log.Error("an actor could not be made", "actor", id, "error", err)
 		return nil
 	}
+	a.ctx.Watch(pid)
 	a.children[id] = pid
 	a.names[pid.Id] = id
 	return pid

@@ -136,6 +136,13 @@ func (a *Agent) Mute(muted bool) {
 	a.mu.Unlock()
 }
 
+// SetCreateDelay changes how long creations take from now on.
+func (a *Agent) SetCreateDelay(d time.Duration) {
+	a.mu.Lock()
+	a.cfg.CreateDelay = d
+	a.mu.Unlock()
+}
+
 func (a *Agent) event(name string, args ...any) {
 	a.mu.Lock()
 	muted := a.muted
@@ -181,11 +188,11 @@ func (a *Agent) createOne(ctx context.Context, r callosum.CreateKernels, id stri
 	a.used = a.used.Add(k.slots)
 	a.created++
 	a.port += 2
-	port := a.port
+	port, delay := a.port, a.cfg.CreateDelay
 	a.mu.Unlock()
-	if a.cfg.CreateDelay > 0 {
+	if delay > 0 {
 		select {
-		case <-time.After(a.cfg.CreateDelay):
+		case <-time.After(delay):
 		case <-ctx.Done():
 			// As a container engine does, the creation goes on when the caller has left.
 		}
