@@ -8,6 +8,8 @@ while :; do
     __bai_status=$?
     [[ $__bai_status -le 128 ]] || continue
     [[ $__bai_status -eq 0 ]] || break
+    trap - INT # a trap that has returned this way once would not run again
+    trap '[[ -z $__bai_running ]] || return 130' INT
     __bai_running=1
     . /dev/fd/9 9<<<"$__bai_code" 3<&- 4>&- 5<&-
     __bai_status=$?
