@@ -150,6 +150,9 @@ func (e *Entry) failed(reason any) {
 	e.restarts++
 	e.lastError = fmt.Sprint(reason)
 	e.current = ""
+	if len(e.waiting) > 0 { // the mailbox does not tell of the message that was never finished
+		e.waiting = e.waiting[1:]
+	}
 	e.mu.Unlock()
 }
 

@@ -45,6 +45,9 @@ type crashed struct {
 	message string
 }
 
+// departed tells the shard that everything a child had to give back has come.
+type departed struct{ pid string }
+
 // respawn is a step on the way to an actor's next life: the pause is over, or its rows are read.
 type respawn struct {
 	id   cluster.Identity

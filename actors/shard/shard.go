@@ -72,7 +72,10 @@ func (a *Actor) Receive(ctx actor.Context) {
 	case *protocol.Bounced:
 		a.bounced(msg)
 	case *actor.Terminated:
-		delete(a.dying, msg.Who.Id)
+		// A system message overtakes what the actor has given back before it ended: forget it behind that.
+		ctx.Send(ctx.Self(), &departed{msg.Who.Id})
+	case *departed:
+		delete(a.dying, msg.pid)
 	case *respawn:
 		a.respawn(msg)
 	case *protocol.LostShard:
