@@ -15,6 +15,7 @@ import (
 	"backend.ai/manager/actors/services"
 	"backend.ai/manager/cluster"
 	"backend.ai/manager/persistence/postgres/journal"
+	"backend.ai/manager/persistence/redis/event"
 )
 
 // Actor is the shell around a twin's core.
@@ -121,7 +122,11 @@ func (a *Actor) perform(effect outbox.Effect) {
 	case Forget:
 		a.svc.Live.Forget(id)
 	case Publish:
-		a.svc.Bus.Publish(services.Event{Name: e.Name, Source: id, Args: []any{e.Reason}})
+		if e.Name == "agent_started" {
+			a.svc.Bus.Publish(event.AgentStarted{Reason: e.Reason}, id)
+		} else {
+			a.svc.Bus.Publish(event.AgentTerminated{Reason: e.Reason}, id)
+		}
 	case SlotTypes:
 		a.work(func(ctx context.Context) error { return a.svc.Store.SlotTypes(ctx, e.Slots) }, "the agent's slot types were not stored")
 	case Reconcile:

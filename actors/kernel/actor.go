@@ -16,6 +16,7 @@ import (
 	"backend.ai/manager/cluster"
 	"backend.ai/manager/persistence/postgres/journal"
 	"backend.ai/manager/persistence/postgres/record"
+	"backend.ai/manager/persistence/redis/event"
 )
 
 // answerGrace is how much longer than its deadline a call's answer is awaited before the actor answers itself:
@@ -98,7 +99,12 @@ func (a *Actor) perform(effect outbox.Effect) {
 	case Call:
 		a.call(e)
 	case Publish:
-		a.svc.Bus.Publish(services.Event{Name: e.Name, Args: []any{a.core.Row.ID.String(), e.Reason, -1}})
+		id := backendai.KernelID{UUID: a.core.Row.ID}
+		if e.Name == "kernel_terminating" {
+			a.svc.Bus.Publish(event.KernelTerminating{Kernel: id, Reason: e.Reason, ExitCode: -1}, "")
+		} else {
+			a.svc.Bus.Publish(event.KernelTerminated{Kernel: id, Reason: e.Reason, ExitCode: -1}, "")
+		}
 	case FetchStats:
 		a.fetchStats(e)
 	case SetTimer:

@@ -28,31 +28,46 @@ func newDirectory(svc *services.Services) *directory {
 
 // deliver brings an event about a kernel to its session, wherever that lives.
 func (d *directory) deliver(e *protocol.AgentEvent) {
-	session, ok := d.svc.Roster.SessionOf(e.KernelID)
-	if !ok {
-		d.mu.Lock()
-		session, ok = d.sessions[e.KernelID]
-		d.mu.Unlock()
-	}
-	if ok {
+	if session, ok := d.remembered(e.KernelID); ok {
 		d.svc.Router.Send(cluster.Session(session), e)
 		return
 	}
 	d.svc.Work.Go(func(ctx context.Context) {
-		session, found, err := d.svc.Store.SessionOfKernel(ctx, e.KernelID)
+		session, found, err := d.find(ctx, e.KernelID)
 		if err != nil {
 			d.svc.Log.Warn("an event's session could not be looked up; what it told will be found out later", "event", e.Name, "kernel", e.KernelID, "error", err)
 			return
 		}
-		if !found {
-			return // of another cluster, or long gone
+		if found { // else it is of another cluster, or long gone
+			d.svc.Router.Send(cluster.Session(session), e)
 		}
-		d.mu.Lock()
-		if len(d.sessions) >= maxRemembered {
-			clear(d.sessions)
-		}
-		d.sessions[e.KernelID] = session
-		d.mu.Unlock()
-		d.svc.Router.Send(cluster.Session(session), e)
 	})
+}
+
+func (d *directory) remembered(kernel uuid.UUID) (uuid.UUID, bool) {
+	if session, ok := d.svc.Roster.SessionOf(kernel); ok {
+		return session, true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	session, ok := d.sessions[kernel]
+	return session, ok
+}
+
+// find is remembered, or asks the kernel's row.
+func (d *directory) find(ctx context.Context, kernel uuid.UUID) (uuid.UUID, bool, error) {
+	if session, ok := d.remembered(kernel); ok {
+		return session, true, nil
+	}
+	session, found, err := d.svc.Store.SessionOfKernel(ctx, kernel)
+	if err != nil || !found {
+		return session, found, err
+	}
+	d.mu.Lock()
+	if len(d.sessions) >= maxRemembered {
+		clear(d.sessions)
+	}
+	d.sessions[kernel] = session
+	d.mu.Unlock()
+	return session, true, nil
 }

@@ -44,7 +44,7 @@ func TestLifeOfASession(t *testing.T) {
 		t.Errorf("dead row %s", got)
 	}
 	want := []string{"session_enqueued", "session_scheduled", "session_preparing", "session_started", "kernel_terminating", "session_terminated"}
-	w.eventually("all events are out", func() bool { return reflect.DeepEqual(w.bus.names(id), want) })
+	w.eventually("all events are out", func() bool { return reflect.DeepEqual(w.bus.names(), want) })
 	w.eventually("the slots are back", func() bool { return w.text(`SELECT coalesce(occupied_slots ->> 'cpu', '0') FROM agents`) == "0" })
 	w.checkBooks(0)
 	if _, err := w.destroy(id, false); !errors.Is(err, backendai.SessionNotFound) {

@@ -34,7 +34,10 @@ type Config struct {
 	Live             services.Live
 	Hooks            services.Hooks
 	Networks         services.Networks
-	Links            callosum.ClientConfig
+	Errors           ErrorLog
+	// Registries are the names of the configured container registries: the first part of a local image's tag may be one.
+	Registries func() []string
+	Links      callosum.ClientConfig
 }
 
 // Node is one process's share of the manager.

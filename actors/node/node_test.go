@@ -16,7 +16,6 @@ import (
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/protocol"
-	"backend.ai/manager/actors/services"
 	"backend.ai/manager/actors/store"
 	"backend.ai/manager/cluster"
 	"backend.ai/manager/persistence/postgres/dbtest"
@@ -24,6 +23,7 @@ import (
 	"backend.ai/manager/persistence/postgres/journal"
 	"backend.ai/manager/persistence/postgres/record"
 	"backend.ai/manager/persistence/postgres/shards"
+	"backend.ai/manager/persistence/redis/event"
 	"backend.ai/manager/test/fakeagent"
 )
 
@@ -52,22 +52,20 @@ func (settings) SchedulerOptions(string) map[string]any                    { ret
 // bus keeps what was published.
 type bus struct {
 	mu     sync.Mutex
-	events []services.Event
+	events []event.Event
 }
 
-func (b *bus) Publish(e services.Event) {
+func (b *bus) Publish(e event.Event, _ string) {
 	b.mu.Lock()
 	b.events = append(b.events, e)
 	b.mu.Unlock()
 }
 
-func (b *bus) names(session uuid.UUID) (names []string) {
+func (b *bus) names() (names []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range b.events {
-		if len(e.Args) > 0 && e.Args[0] == session.String() {
-			names = append(names, e.Name)
-		}
+		names = append(names, event.Name(e))
 	}
 	return names
 }

@@ -157,3 +157,9 @@ type AgentEvent struct {
 	ExitCode   int
 	Now        time.Time // when it was received
 }
+
+// KernelLog is the log that a container has left behind; the shard keeps it, whether the session still lives or not.
+type KernelLog struct {
+	KernelID uuid.UUID
+	Log      []byte
+}

@@ -25,6 +25,7 @@ import (
 	"backend.ai/manager/actors/protocol"
 	"backend.ai/manager/cluster"
 	"backend.ai/manager/persistence/postgres/record"
+	"backend.ai/manager/persistence/redis/event"
 )
 
 // Services are shared by all actors of a node.
@@ -48,16 +49,9 @@ type Services struct {
 	Debug bool
 }
 
-// Event is one entry of the event stream, as its producers know it.
-type Event struct {
-	Name   string
-	Source string // "" = this manager; else an agent, on whose behalf it is sent
-	Args   []any
-}
-
-// Bus puts events on the stream. It never blocks; events may be lost.
+// Bus puts events on the stream, on behalf of a source: an agent, or "" for this manager. It never blocks; events may be lost.
 type Bus interface {
-	Publish(Event)
+	Publish(e event.Event, source string)
 }
 
 // Live is the volatile state that clients and agents share through Redis; all of it can be lost.

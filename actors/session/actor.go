@@ -18,6 +18,7 @@ import (
 	"backend.ai/manager/cluster"
 	"backend.ai/manager/persistence/postgres/journal"
 	"backend.ai/manager/persistence/postgres/record"
+	"backend.ai/manager/persistence/redis/event"
 )
 
 // Retire asks the shard to let a session that has ended go, after what is still in its mailbox.
@@ -144,7 +145,7 @@ func (a *Actor) perform(effect outbox.Effect) {
 	case Publish:
 		a.publish(e)
 	case PublishKernel:
-		a.svc.Bus.Publish(services.Event{Name: e.Name, Args: []any{e.KernelID.String(), "", e.Reason}})
+		a.svc.Bus.Publish(event.KernelCancelled{Kernel: backendai.KernelID{UUID: e.KernelID}, Reason: e.Reason}, "")
 	case Hook:
 		a.hook(e.Name)
 	case Answer:
@@ -193,17 +194,25 @@ func (a *Actor) timer(e SetTimer) {
 	a.timers[e.Kind] = time.AfterFunc(e.After, func() { root.Send(self, &protocol.Tick{Kind: e.Kind, Now: time.Now()}) })
 }
 
-// publish puts a session event on the bus, in the original's layout, and calls the web hook.
+// publish puts a session event on the bus and calls the web hook.
 func (a *Actor) publish(e Publish) {
-	m := &a.core.main().Row
-	args := []any{a.core.ID.String(), m.CreationID, e.Reason}
+	id, m := backendai.SessionID{UUID: a.core.ID}, &a.core.main().Row
+	step := event.SessionEnqueued{Session: id, Creation: backendai.CreationID(m.CreationID), Reason: e.Reason}
 	switch e.Name {
-	case "session_terminated":
-		args = []any{a.core.ID.String(), e.Reason}
+	case "session_enqueued":
+		a.svc.Bus.Publish(step, "")
+	case "session_scheduled":
+		a.svc.Bus.Publish(event.SessionScheduled(step), "")
+	case "session_preparing":
+		a.svc.Bus.Publish(event.SessionPreparing(step), "")
 	case "session_started":
 		a.svc.Live.Accessed(a.core.ID, false)
+		a.svc.Bus.Publish(event.SessionStarted(step), "")
+	case "session_cancelled":
+		a.svc.Bus.Publish(event.SessionCancelled(step), "")
+	case "session_terminated":
+		a.svc.Bus.Publish(event.SessionTerminated{Session: id, Reason: e.Reason}, "")
 	}
-	a.svc.Bus.Publish(services.Event{Name: e.Name, Args: args})
 	a.hook(e.Name)
 }
 

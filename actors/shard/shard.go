@@ -117,6 +117,10 @@ func (a *Actor) start() {
 
 // deliver passes a message to its actor, making it when that is what the message is for.
 func (a *Actor) deliver(to cluster.Identity, msg any) {
+	if log, ok := msg.(*protocol.KernelLog); ok {
+		a.keepLog(log)
+		return
+	}
 	if waiting, ok := a.stash[to]; ok {
 		if len(waiting) < maxStash {
 			a.stash[to] = append(waiting, msg)
@@ -134,6 +138,16 @@ func (a *Actor) deliver(to cluster.Identity, msg any) {
 		return
 	}
 	a.ctx.Send(pid, msg)
+}
+
+// keepLog writes a container's log to its kernel's row: it comes when the kernel, and often the session, has ended.
+func (a *Actor) keepLog(e *protocol.KernelLog) {
+	patch := &record.KernelPatch{ID: e.KernelID, Mask: record.FieldContainerLog, ContainerLog: e.Log}
+	_ = a.svc.Journal.Submit(&journal.Entry{Guard: a.guard, Kernels: []*record.KernelPatch{patch}, Done: func(err error) {
+		if err != nil {
+			a.svc.Log.Warn("a container's log was not stored", "kernel", e.KernelID, "error", err)
+		}
+	}})
 }
 
 // create makes the actor for a message that may come before it: a new session, an agent heard of for the first time, a

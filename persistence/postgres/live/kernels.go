@@ -18,7 +18,7 @@ const kernelColumns = `k.id, k.session_id, coalesce(k.session_creation_id, ''), 
  k.cluster_mode, k.cluster_size, k.cluster_role, k.cluster_idx, k.cluster_hostname,
  coalesce(k.scaling_group, ''), k.agent, k.agent_addr, k.domain_name, k.group_id, k.user_uuid, coalesce(k.access_key, ''),
  coalesce(k.image, ''), coalesce(k.architecture, 'x86_64'), coalesce(k.registry, ''), k.tag, k.container_id, k.occupied_slots,
- coalesce(k.environ, '{}'), coalesce(k.mounts, '{}'), k.vfolder_mounts, k.attached_devices, k.resource_opts, k.bootstrap_script,
+ coalesce(k.environ, '{}'), CASE WHEN array_ndims(k.mounts) = 1 THEN k.mounts ELSE '{}' END, k.vfolder_mounts, k.attached_devices, k.resource_opts, k.bootstrap_script,
  k.kernel_host, k.repl_in_port, k.repl_out_port, k.stdin_port, k.stdout_port, k.service_ports, coalesce(k.preopen_ports, '{}'),
  coalesce(k.created_at, now()), k.terminated_at, k.starts_at, k.status::text, k.status_changed, k.status_info, k.status_data,
  k.callback_url, k.startup_command, k.result::text, k.internal_data, coalesce(k.num_queries, 0), k.last_stat`

@@ -44,6 +44,7 @@ func Group(ctx context.Context, pool *pgxpool.Pool, name string) (*ScalingGroup,
 // Quota is what binds the sessions of an owner, as the rows have it.
 type Quota struct {
 	MaxConcurrentSessions int
+	MaxContainers         int   // of one session
 	IdleTimeout           int64 // seconds
 	Keypair               backendai.ResourceSlots
 	Unspecified           backendai.DefaultForUnspecified // of slots the keypair's policy does not name
@@ -57,10 +58,10 @@ type Quota struct {
 func ReadQuota(ctx context.Context, pool *pgxpool.Pool, accessKey string, group uuid.UUID, domain string) (*Quota, error) {
 	q := &Quota{Unspecified: backendai.Limited, Allowed: make(map[string]json.RawMessage)}
 	var unspecified *string
-	err := pool.QueryRow(ctx, `SELECT coalesce(p.max_concurrent_sessions, 0), coalesce(p.idle_timeout, 0), p.total_resource_slots, p.default_for_unspecified::text,
+	err := pool.QueryRow(ctx, `SELECT coalesce(p.max_concurrent_sessions, 0), coalesce(p.max_containers_per_session, 1), coalesce(p.idle_timeout, 0), p.total_resource_slots, p.default_for_unspecified::text,
  (SELECT g.total_resource_slots FROM public.groups g WHERE g.id = $2), (SELECT d.total_resource_slots FROM public.domains d WHERE d.name = $3)
  FROM (SELECT 1) one LEFT JOIN public.keypairs k ON k.access_key = $1 LEFT JOIN public.keypair_resource_policies p ON p.name = k.resource_policy`,
-		accessKey, group, domain).Scan(&q.MaxConcurrentSessions, &q.IdleTimeout, &q.Keypair, &unspecified, &q.Group, &q.Domain)
+		accessKey, group, domain).Scan(&q.MaxConcurrentSessions, &q.MaxContainers, &q.IdleTimeout, &q.Keypair, &unspecified, &q.Group, &q.Domain)
 	if err != nil {
 		return nil, fmt.Errorf("live: quota: %w", err)
 	}
@@ -118,4 +119,13 @@ func Images(ctx context.Context, pool *pgxpool.Pool, names []string) ([]Image, e
 		return nil, fmt.Errorf("live: images: %w", err)
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Image])
+}
+
+// Succeeded says whether a batch session has ended in success.
+func Succeeded(ctx context.Context, pool *pgxpool.Pool, session uuid.UUID) (ok bool, err error) {
+	err = pool.QueryRow(ctx, `SELECT result = 'SUCCESS' FROM public.kernels WHERE id = $1`, session).Scan(&ok)
+	if err == pgx.ErrNoRows {
+		return false, nil
+	}
+	return ok, err
 }

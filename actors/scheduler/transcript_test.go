@@ -1,0 +1,291 @@
+package scheduler
+
+import (
+	"crypto/md5"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/protocol"
+)
+
+// Transcripts read like the worked examples of spec/scheduling-lifecycle §10: agents and a queue go in, what a pass does comes out.
+func TestTranscripts(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		s := newStage()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string { return s.run(t, d) })
+	})
+}
+
+// stage is a scheduler with names in place of ids and a clock that stands still until it is moved.
+type stage struct {
+	core  *Core
+	names map[uuid.UUID]string
+	now   time.Time
+	order int
+	known *backendai.KnownSlots
+}
+
+func newStage() *stage {
+	s := &stage{names: map[uuid.UUID]string{}, now: time.Date(2020, 6, 29, 0, 0, 0, 0, time.UTC)}
+	s.reset()
+	return s
+}
+
+func (s *stage) reset() {
+	s.known = backendai.NewKnownSlots()
+	s.core = NewCore("default", protocol.Policy{Name: "fifo"}, s.known)
+	s.order = 0
+}
+
+func (s *stage) id(name string) uuid.UUID {
+	id := uuid.UUID(md5.Sum([]byte(name)))
+	s.names[id] = name
+	return id
+}
+
+func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
+	switch d.Cmd {
+	case "reset": // a new group; args: its policy
+		s.reset()
+		p := protocol.Policy{Name: "fifo"}
+		for _, a := range d.CmdArgs {
+			switch a.Key {
+			case "skip":
+				a.Scan(t, 0, &p.RetriesToSkip)
+			case "timeout":
+				p.PendingTimeout, _ = time.ParseDuration(a.Vals[0])
+			case "slots":
+				var declared []backendai.KnownSlot
+				for _, v := range a.Vals {
+					declared = append(declared, backendai.KnownSlot{Name: backendai.SlotName(v), Type: backendai.SlotCount})
+				}
+				s.known = backendai.NewKnownSlots(declared...)
+			default:
+				p.Name = a.Key
+			}
+		}
+		s.core.Known = s.known
+		s.core.Apply(&protocol.PolicyChanged{Policy: p}, s.now)
+	case "agents":
+		for line := range strings.Lines(d.Input) {
+			s.agent(strings.Fields(line))
+		}
+	case "running": // sessions that run already: name owner agent slots
+		for line := range strings.Lines(d.Input) {
+			f := strings.Fields(line)
+			s.core.allocate(&protocol.Allocation{SessionID: s.id(f[0]), KernelID: s.id(f[0]), AccessKey: f[1], Agent: f[2], Slots: slots(f[3:]), Main: true, CountsForUser: true})
+		}
+	case "queue":
+		for line := range strings.Lines(d.Input) {
+			s.enqueue(t, strings.Fields(line))
+		}
+	case "pass":
+		return s.pass()
+	case "tick":
+		s.now = s.now.Add(10 * time.Second)
+		return s.effects(s.core.Apply(&protocol.Tick{Now: s.now}, s.now)) + s.pass()
+	case "wait":
+		var by time.Duration
+		by, _ = time.ParseDuration(d.CmdArgs[0].Key)
+		s.now = s.now.Add(by)
+	case "committed", "refused": // the sessions' answers to their placements
+		for _, a := range d.CmdArgs {
+			s.core.Apply(&protocol.Placed{SessionID: s.id(a.Key), Committed: d.Cmd == "committed"}, s.now)
+		}
+	case "release":
+		for _, a := range d.CmdArgs {
+			s.core.Apply(&protocol.Release{KernelIDs: []uuid.UUID{s.id(a.Key)}}, s.now)
+		}
+	case "ending":
+		for _, a := range d.CmdArgs {
+			s.core.Apply(&protocol.Ending{KernelIDs: []uuid.UUID{s.id(a.Key)}}, s.now)
+		}
+	case "withdraw":
+		for _, a := range d.CmdArgs {
+			s.core.Apply(&protocol.Withdraw{SessionID: s.id(a.Key)}, s.now)
+		}
+	case "succeeded":
+		for _, a := range d.CmdArgs {
+			s.core.Apply(&protocol.DependencyDone{SessionID: s.id(a.Key)}, s.now)
+		}
+	case "occupied":
+		var b strings.Builder
+		for _, a := range s.core.Agents() {
+			fmt.Fprintf(&b, "%s: %s\n", a.ID, a.Occupied.Humanized(s.known))
+		}
+		return b.String()
+	case "due":
+		return fmt.Sprintln(s.core.Due())
+	default:
+		t.Fatalf("unknown command %s", d.Cmd)
+	}
+	return ""
+}
+
+// agent reads: id cpu=4 mem=8g | cpu=2 mem=4g arch=x dead excluded. What is behind the bar is taken by others.
+func (s *stage) agent(f []string) {
+	state := protocol.AgentState{ID: f[0], Addr: "tcp://" + f[0], ScalingGroup: "default", Architecture: "x86_64", Alive: true, Schedulable: true}
+	var have, taken []string
+	behind := false
+	for _, w := range f[1:] {
+		switch {
+		case w == "|":
+			behind = true
+		case w == "dead":
+			state.Alive = false
+		case w == "excluded":
+			state.Schedulable = false
+		case strings.HasPrefix(w, "arch="):
+			state.Architecture = w[5:]
+		case behind:
+			taken = append(taken, w)
+		default:
+			have = append(have, w)
+		}
+	}
+	state.Available = slots(have)
+	s.core.Apply(&state, s.now)
+	if len(taken) > 0 {
+		id := s.id("taken of " + f[0])
+		s.core.allocate(&protocol.Allocation{SessionID: id, KernelID: id, Agent: f[0], Slots: slots(taken)})
+	}
+}
+
+func slots(words []string) backendai.ResourceSlots {
+	var pairs []string
+	for _, w := range words {
+		k, v, ok := strings.Cut(w, "=")
+		if ok {
+			pairs = append(pairs, k, v)
+		}
+	}
+	return backendai.SlotsOf(pairs...)
+}
+
+// enqueue reads: name [user] cpu=1 mem=1g ×3 multi-node batch retries:5 limit:2 quota:cpu=4,mem=8g starts:+1h after:x arch:y on:agent
+func (s *stage) enqueue(t *testing.T, f []string) {
+	s.order++
+	p := protocol.PendingSession{ID: s.id(f[0]), Name: f[0], Type: backendai.Interactive, AccessKey: "user", ScalingGroup: "default",
+		ClusterMode: backendai.SingleNode, CreatedAt: s.now.Add(time.Duration(s.order) * time.Microsecond),
+		Limits: protocol.Limits{ScalingGroups: map[string][]backendai.SessionType{"default": backendai.SessionTypes}}}
+	var want []string
+	copies, arch, on := 1, "x86_64", ""
+	quota := backendai.ResourceSlots{}
+	missing := backendai.Unlimited
+	for _, w := range f[1:] {
+		key, value, ok := strings.Cut(w, ":")
+		switch {
+		case strings.HasPrefix(w, "x"):
+			if _, err := fmt.Sscanf(w, "x%d", &copies); err != nil {
+				t.Fatal(err)
+			}
+		case w == "multi-node":
+			p.ClusterMode = backendai.MultiNode
+		case w == "batch":
+			p.Type = backendai.Batch
+		case w == "limited":
+			missing = backendai.Limited
+		case ok && key == "retries":
+			fmt.Sscan(value, &p.Retries)
+		case ok && key == "limit":
+			fmt.Sscan(value, &p.Limits.MaxConcurrentSessions)
+		case ok && key == "quota":
+			quota = slots(strings.Split(value, ","))
+		case ok && key == "starts":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := s.now.Add(d)
+			p.StartsAt = &at
+		case ok && key == "after":
+			p.DependsOn = append(p.DependsOn, protocol.Dependency{ID: s.id(value), Name: value})
+		case ok && key == "arch":
+			arch = value
+		case ok && key == "on":
+			on = value
+		case ok && key == "groups":
+			p.Limits.ScalingGroups = map[string][]backendai.SessionType{}
+			for _, g := range strings.Split(value, ",") {
+				name, types, _ := strings.Cut(g, "=")
+				for _, typ := range strings.Split(types, "+") {
+					p.Limits.ScalingGroups[name] = append(p.Limits.ScalingGroups[name], backendai.SessionType(typ))
+				}
+			}
+		case strings.Contains(w, "="):
+			want = append(want, w)
+		default:
+			p.AccessKey = w
+		}
+	}
+	limits, err := backendai.SlotsFromPolicy(quota, missing, s.known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, _ := backendai.SlotsFromPolicy(backendai.ResourceSlots{}, backendai.Unlimited, s.known)
+	p.Limits.Keypair, p.Limits.Group, p.Limits.Domain = limits, free, free
+	for i := range copies {
+		name := f[0]
+		if i > 0 {
+			name = fmt.Sprintf("%s.sub%d", f[0], i)
+		}
+		p.Kernels = append(p.Kernels, protocol.PendingKernel{ID: s.id(name), Image: "python", Architecture: arch, Slots: slots(want), Agent: on})
+	}
+	s.core.Apply(&protocol.Enqueue{Session: p}, s.now)
+}
+
+func (s *stage) pass() string {
+	effects, err := s.core.Pass(s.now)
+	out := s.effects(effects)
+	if err != nil {
+		out += "error: " + err.Error() + "\n"
+	}
+	if out == "" {
+		out = "nothing\n"
+	}
+	return out
+}
+
+func (s *stage) effects(effects []Effect) string {
+	var b strings.Builder
+	for _, effect := range effects {
+		switch e := effect.(type) {
+		case Place:
+			var on []string
+			for _, k := range e.Placement.Kernels {
+				on = append(on, k.Agent)
+			}
+			if len(slices.Compact(slices.Clone(on))) == 1 {
+				on = on[:1]
+			}
+			fmt.Fprintf(&b, "%s → %s\n", s.names[e.SessionID], strings.Join(on, ", "))
+		case Report:
+			fmt.Fprintf(&b, "%s waits: %s, retries %d", s.names[e.SessionID], *e.Attempt.StatusInfo, e.Attempt.Scheduler.Retries)
+			for _, f := range e.Attempt.Scheduler.Failed {
+				fmt.Fprintf(&b, "; %s: %s", f.Name, f.Msg)
+			}
+			if m := e.Attempt.Scheduler.Msg; m != "" {
+				fmt.Fprintf(&b, "; %s", m)
+			}
+			if e.Attempt.KernelID != uuid.Nil {
+				fmt.Fprintf(&b, " [%s]", s.names[e.Attempt.KernelID])
+			}
+			b.WriteByte('\n')
+		case TimeOut:
+			fmt.Fprintf(&b, "%s times out\n", s.names[e.SessionID])
+		}
+	}
+	out := b.String()
+	for id, name := range s.names {
+		out = strings.ReplaceAll(out, id.String(), name)
+	}
+	return out
+}
+
