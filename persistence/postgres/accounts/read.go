@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/persistence/postgres"
@@ -18,9 +19,10 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// found turns "no rows" into nil, and gives other errors their code.
+// found turns "no rows" into nil, and gives other errors their code. A key with a NUL is in no row: the database refuses such texts.
 func found[T any](v *T, err error) (*T, error) {
-	if errors.Is(err, pgx.ErrNoRows) {
+	var pe *pgconn.PgError
+	if errors.Is(err, pgx.ErrNoRows) || errors.As(err, &pe) && pe.Code == "22021" {
 		return nil, nil
 	}
 	if err != nil {
