@@ -26,6 +26,8 @@ type Heartbeat struct {
 	ImagesErr error
 	// Architecture is empty for agents that don't say.
 	Architecture string
+	// Features are abilities beyond the original's: of our agents, "idempotent-create" and "epoch". Original managers ignore the key.
+	Features []string
 }
 
 // Slot is a resource of an agent.
@@ -60,10 +62,18 @@ func (h Heartbeat) encode(enc *msgpack.Encoder) error {
 	if plugins == nil {
 		plugins = Object{}
 	}
-	return encodeAny(enc, Object{
+	o := Object{
 		{"ip", h.IP}, {"region", h.Region}, {"scaling_group", h.ScalingGroup}, {"addr", h.Addr}, {"resource_slots", slots}, {"version", h.Version},
 		{"compute_plugins", plugins}, {"images", snappy.Encode(nil, b.Bytes())}, {"architecture", h.Architecture},
-	})
+	}
+	if len(h.Features) > 0 {
+		features := make([]any, len(h.Features))
+		for i, f := range h.Features {
+			features[i] = f
+		}
+		o = append(o, Member{"features", features})
+	}
+	return encodeAny(enc, o)
 }
 
 // heartbeatOf reads the map. Slots of a form that nobody knows and images that can't be unpacked are left out singly: the rest of the
@@ -89,6 +99,14 @@ func heartbeatOf(o Object) (h Heartbeat, err error) {
 	}
 	if v, ok := o.Get("compute_plugins"); ok {
 		h.ComputePlugins, _ = v.(Object)
+	}
+	if v, ok := o.Get("features"); ok {
+		list, _ := v.([]any)
+		for _, item := range list {
+			if f, ok := item.(string); ok {
+				h.Features = append(h.Features, f)
+			}
+		}
 	}
 	packed, _ := o.Get("images")
 	h.Images, h.ImagesErr = unpackImages(packed)
