@@ -96,6 +96,7 @@ func inner() error {
 		return err
 	}
 	reaper := runner.NewReaper()
+	reaper.DataBytes = s.DataBytes
 	reaper.ReapOrphans()
 	k := newKernel(s, log, reaper)
 	log.WriteString("Kernel started at: " + time.Now().UTC().Format(time.RFC3339) + "\n")

@@ -27,6 +27,8 @@ type Spec struct {
 	Runner   runner.Config `json:"runner"`
 	// Bootstrap tells to run bootstrap.sh of the work folder first.
 	Bootstrap bool `json:"bootstrap,omitempty"`
+	// DataBytes limits the private memory of each process, for want of a cgroup; 0: none.
+	DataBytes int64 `json:"data_bytes,omitempty"`
 	// ServiceHost is the address services listen on.
 	ServiceHost string `json:"service_host"`
 }

@@ -13,6 +13,10 @@ import (
 // Reaper starts processes, and collects those that lost their parents when this process is theirs by law: the first of a PID
 // namespace, or a sub-reaper.
 type Reaper struct {
+	// DataBytes limits the private memory of each process that is started, and of its descendants; 0: no limit. It is the
+	// stand-in for a cgroup. This process itself has no such limit: a Go program reserves more than it uses.
+	DataBytes int64
+
 	mu  sync.Mutex // held while a process is started, so that it cannot end unknown
 	own map[int]bool
 }
@@ -33,6 +37,10 @@ func (r *Reaper) Start(cmd *exec.Cmd, done func(exit int)) error {
 	err := cmd.Start()
 	if err == nil {
 		r.own[cmd.Process.Pid] = true
+		if r.DataBytes > 0 {
+			limit := unix.Rlimit{Cur: uint64(r.DataBytes), Max: uint64(r.DataBytes)}
+			unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, &limit, nil)
+		}
 	}
 	r.mu.Unlock()
 	if err != nil {

@@ -29,9 +29,7 @@ type Spec struct {
 	Prefixes []string `json:"prefixes,omitempty"`
 	Mounts   []Mount  `json:"mounts,omitempty"`
 	// ShmBytes is the size of /dev/shm; 0: 64 MiB.
-	ShmBytes int64 `json:"shm_bytes,omitempty"`
-	// DataBytes is the rlimit of a process's private memory, for want of a cgroup; 0: none.
-	DataBytes int64 `json:"data_bytes,omitempty"`
+	ShmBytes  int64 `json:"shm_bytes,omitempty"`
 	Processes int64 `json:"processes,omitempty"` // rlimit; 0: as inherited
 	Files     int64 `json:"files,omitempty"`     // rlimit; 0: as inherited
 	CPUs      []int `json:"cpus,omitempty"`      // to run on; empty: all
@@ -109,7 +107,7 @@ func limit(s Spec) error {
 		v := min(uint64(n), now.Max)
 		return unix.Setrlimit(resource, &unix.Rlimit{Cur: v, Max: v})
 	}
-	err := errors.Join(set(unix.RLIMIT_DATA, s.DataBytes), set(unix.RLIMIT_NPROC, s.Processes), set(unix.RLIMIT_NOFILE, s.Files),
+	err := errors.Join(set(unix.RLIMIT_NPROC, s.Processes), set(unix.RLIMIT_NOFILE, s.Files),
 		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}))
 	if err != nil {
 		return fmt.Errorf("limits: %w", err)
