@@ -66,6 +66,9 @@ func (in *Inspector) receive(e *Entry) actor.ReceiverMiddleware {
 	}
 }
 
+// Node is the name of the node.
+func (in *Inspector) Node() string { return in.node }
+
 // Filter narrows a listing. Zero fields mean any.
 type Filter struct {
 	Kind  Kind
@@ -75,7 +78,7 @@ type Filter struct {
 
 // List copies the entries that match, ordered by kind, shard and id, and how many matched before limit.
 func (in *Inspector) List(f Filter, limit int) ([]Snapshot, int) {
-	var list []Snapshot
+	list := []Snapshot{}
 	for _, e := range in.all() {
 		if f.Kind != "" && e.identity.Kind != f.Kind || f.ID != "" && e.identity.ID != f.ID || f.Shard != nil && e.identity.Shard != *f.Shard {
 			continue
@@ -99,22 +102,22 @@ func (in *Inspector) List(f Filter, limit int) ([]Snapshot, int) {
 	return list, total
 }
 
-// Node is one actor with those it supervises.
-type Node struct {
+// Branch is one actor with those it supervises.
+type Branch struct {
 	Snapshot
-	Children []*Node `json:"children,omitempty"`
+	Children []*Branch `json:"children,omitempty"`
 }
 
 // Tree is List arranged by supervision: actors whose parent is not in the listing are roots.
-func (in *Inspector) Tree(f Filter, limit int) ([]*Node, int) {
+func (in *Inspector) Tree(f Filter, limit int) ([]*Branch, int) {
 	list, total := in.List(f, limit)
-	byPID := make(map[string]*Node, len(list))
-	nodes := make([]*Node, len(list))
+	byPID := make(map[string]*Branch, len(list))
+	nodes := make([]*Branch, len(list))
 	for i, s := range list {
-		nodes[i] = &Node{Snapshot: s}
+		nodes[i] = &Branch{Snapshot: s}
 		byPID[s.PID] = nodes[i]
 	}
-	var roots []*Node
+	roots := []*Branch{}
 	for _, n := range nodes {
 		if parent := byPID[n.Parent]; parent != nil && parent != n {
 			parent.Children = append(parent.Children, n)

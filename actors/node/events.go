@@ -107,19 +107,20 @@ func (n *Node) registries() []string {
 	return n.cfg.Registries()
 }
 
-// containerLog takes a container's log out of Redis and has its shard keep it.
+// containerLog takes a container's log out of Redis and has its shard keep it; only then is it removed there.
 func (n *Node) containerLog(e event.DoSyncKernelLogs) {
 	n.svc.Work.Go(func(ctx context.Context) {
-		log, err := n.svc.Live.ContainerLog(ctx, e.Container)
-		if err != nil {
-			n.cfg.Log.Warn("a container's log was not fetched", "kernel", e.Kernel, "error", err)
-			return
-		}
 		session, found, err := n.directory.find(ctx, e.Kernel.UUID)
-		if err != nil || !found {
-			n.cfg.Log.Warn("a container's log has no session", "kernel", e.Kernel, "error", err)
-			return
+		if err == nil && found {
+			err = n.svc.Live.ContainerLog(ctx, e.Container, func(log []byte) error {
+				_, err := n.Ask(ctx, cluster.Session(session), func(to protocol.ReplyTo) any {
+					return &protocol.KernelLog{KernelID: e.Kernel.UUID, Log: log, Reply: to}
+				})
+				return err
+			})
 		}
-		n.Send(cluster.Session(session), &protocol.KernelLog{KernelID: e.Kernel.UUID, Log: log})
+		if err != nil {
+			n.cfg.Log.Warn("a container's log was not kept", "kernel", e.Kernel, "error", err)
+		}
 	})
 }

@@ -81,7 +81,7 @@ func (volatile) Accessed(uuid.UUID, bool) {}
 func (volatile) Statistics(context.Context, uuid.UUID) (json.RawMessage, error) {
 	return json.RawMessage(`{"cpu_used": {"current": "1", "unit_hint": "msec"}}`), nil
 }
-func (volatile) ContainerLog(context.Context, string) ([]byte, error) { return nil, nil }
+func (volatile) ContainerLog(context.Context, string, func([]byte) error) error { return nil }
 
 // world is a database, agents and the node under test; the node can be killed and started again.
 type world struct {

@@ -15,6 +15,8 @@ func Caller(msg any) ReplyTo {
 		return m.Reply
 	case *Invoke:
 		return m.Reply
+	case *KernelLog:
+		return m.Reply
 	case *Call:
 		return m.Reply
 	case *SetSchedulable:

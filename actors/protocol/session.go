@@ -159,7 +159,9 @@ type AgentEvent struct {
 }
 
 // KernelLog is the log that a container has left behind; the shard keeps it, whether the session still lives or not.
+// Answered with nil once it is written.
 type KernelLog struct {
 	KernelID uuid.UUID
 	Log      []byte
+	Reply    ReplyTo
 }

@@ -288,4 +288,3 @@ func (s *stage) effects(effects []Effect) string {
 	}
 	return out
 }
-

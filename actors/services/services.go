@@ -68,8 +68,8 @@ type Live interface {
 	Accessed(session uuid.UUID, busy bool)
 	// Statistics reads a kernel's last statistics as JSON; nil if there are none.
 	Statistics(ctx context.Context, kernel uuid.UUID) (json.RawMessage, error)
-	// ContainerLog takes a container's log that its agent has left; nil if there is none.
-	ContainerLog(ctx context.Context, container string) ([]byte, error)
+	// ContainerLog hands the log that a container's agent has left to keep, and removes it when keep has succeeded.
+	ContainerLog(ctx context.Context, container string, keep func([]byte) error) error
 }
 
 // Store reads what actors need and do not own.

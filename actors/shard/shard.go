@@ -143,11 +143,11 @@ func (a *Actor) deliver(to cluster.Identity, msg any) {
 // keepLog writes a container's log to its kernel's row: it comes when the kernel, and often the session, has ended.
 func (a *Actor) keepLog(e *protocol.KernelLog) {
 	patch := &record.KernelPatch{ID: e.KernelID, Mask: record.FieldContainerLog, ContainerLog: e.Log}
-	_ = a.svc.Journal.Submit(&journal.Entry{Guard: a.guard, Kernels: []*record.KernelPatch{patch}, Done: func(err error) {
-		if err != nil {
-			a.svc.Log.Warn("a container's log was not stored", "kernel", e.KernelID, "error", err)
-		}
-	}})
+	root := a.svc.System.Root
+	done := func(err error) { ask.Reply(root, e.Reply, nil, err) }
+	if err := a.svc.Journal.Submit(&journal.Entry{Guard: a.guard, Kernels: []*record.KernelPatch{patch}, Done: done}); err != nil {
+		done(err)
+	}
 }
 
 // create makes the actor for a message that may come before it: a new session, an agent heard of for the first time, a

@@ -1,0 +1,202 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/enqueue"
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/api"
+	"backend.ai/manager/api/params"
+	"backend.ai/manager/persistence/postgres/sessions"
+)
+
+// created is the answer to a request for a session (spec/rest-session §3.6).
+type created struct {
+	SessionID   string `json:"sessionId"`
+	SessionName string `json:"sessionName"`
+	Status      string `json:"status"`
+	// Raw is the agent's list, only in the answer about a session that was there; ServicePorts what clients read.
+	Raw          *json.RawMessage `json:"service_ports,omitempty"`
+	ServicePorts []ServicePort    `json:"servicePorts"`
+	Created      bool             `json:"created"`
+}
+
+// ServicePort is a service as clients see it: ports are those inside the container.
+type ServicePort struct {
+	Name             string          `json:"name"`
+	Protocol         string          `json:"protocol"`
+	Ports            json.RawMessage `json:"ports"`
+	URLTemplate      json.RawMessage `json:"url_template,omitempty"`
+	AllowedArguments json.RawMessage `json:"allowed_arguments,omitempty"`
+	AllowedEnvs      json.RawMessage `json:"allowed_envs,omitempty"`
+}
+
+// ServicePorts turns the agent's list, as a row has it, into the one clients read.
+func ServicePorts(raw json.RawMessage) []ServicePort {
+	var list []struct {
+		ServicePort
+		ContainerPorts json.RawMessage `json:"container_ports"`
+	}
+	if len(raw) == 0 || json.Unmarshal(raw, &list) != nil {
+		return []ServicePort{}
+	}
+	ports := make([]ServicePort, len(list))
+	for i, p := range list {
+		ports[i] = p.ServicePort
+		ports[i].Ports = p.ContainerPorts
+	}
+	return ports
+}
+
+// statusTimeout is shown when the caller's maxWaitSeconds has passed; the session stays in the queue.
+const statusTimeout = "TIMEOUT"
+
+type newIDs struct{}
+
+func (newIDs) UUID() uuid.UUID    { return uuid.New() }
+func (newIDs) CreationID() string { return string(backendai.NewCreationID()) }
+
+func (s *Resource) create(r *api.Request) error {
+	p, err := api.Params(r, (*createParams).bind)
+	if err != nil {
+		return err
+	}
+	if p.Name == "from-template" {
+		return backendai.CheckNewSessionName(p.Name)
+	}
+	values := p.RawConfig
+	if values == nil {
+		values = map[string]any{}
+	}
+	config, err := params.Bind(values, func(c *configParams, b *params.Binder) {
+		c.version = r.Version
+		c.bind(b)
+	})
+	if err != nil {
+		return err
+	}
+	req := p.Request
+	req.Config = config.Config
+	if err := enqueue.CheckRequest(&req, r.Who().User.Role); err != nil {
+		return err
+	}
+	owner, err := s.sessionOwner(r, p.OwnerAccessKey)
+	if err != nil {
+		return err
+	}
+	facts, err := s.facts.Read(r.Context(), &req, owner)
+	if err != nil {
+		return err
+	}
+	image, err := enqueue.ChooseImage(&req, facts)
+	if err != nil {
+		return err
+	}
+	if done, err := s.existing(r, &req, image, owner.AccessKey, p.Reuse); done || err != nil {
+		return err
+	}
+	message, err := enqueue.Plan(&req, facts, image, newIDs{})
+	if err != nil {
+		return err
+	}
+	id := message.Kernels[0].ID
+	_, err = s.ask(r.Context(), id, callTimeout, func(to protocol.ReplyTo) any {
+		m := *message
+		m.Reply = to
+		return &m
+	})
+	if errors.Is(err, backendai.SessionAlreadyExists) { // somebody was quicker
+		if done, err := s.existing(r, &req, image, owner.AccessKey, p.Reuse); done || err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	answer := created{SessionID: id.String(), SessionName: req.Name, Status: string(backendai.Pending), ServicePorts: []ServicePort{}, Created: true}
+	if !p.EnqueueOnly {
+		if err := s.await(r.Context(), id, p.MaxWaitSeconds, &answer); err != nil {
+			return err
+		}
+	}
+	return r.JSONStatus(http.StatusCreated, answer)
+}
+
+// sessionOwner is who will own the session. For one's own session the role counts as a plain user's, even an administrator's
+// (spec/rest-session §3.5).
+func (s *Resource) sessionOwner(r *api.Request, key *string) (enqueue.Owner, error) {
+	var owner *backendai.AccessKey
+	if key != nil {
+		k := backendai.AccessKey(*key)
+		owner = &k
+	}
+	o, err := api.OwnerScope(r.Context(), s.owners, r.Who(), owner)
+	if err != nil {
+		return enqueue.Owner{}, err
+	}
+	who := enqueue.Owner{AccessKey: string(o.AccessKey), UserID: o.User, Domain: o.Domain, Role: backendai.RoleUser, RequesterRole: r.Who().User.Role}
+	if o.AccessKey != r.Who().Keypair.AccessKey {
+		who.Role, who.Delegated = o.Role, true
+	}
+	return who, nil
+}
+
+// existing answers when a live session of that very name is there.
+func (s *Resource) existing(r *api.Request, req *enqueue.Request, image *enqueue.Image, accessKey string, reuse bool) (bool, error) {
+	m, err := sessions.Live(r.Context(), s.pool, req.Name, accessKey)
+	if err != nil || m == nil {
+		return false, err
+	}
+	info, err := sessions.Read(r.Context(), s.pool, m.ID)
+	if err != nil {
+		return false, err
+	}
+	if !reuse || info.Image != image.Name || info.Architecture != image.Architecture {
+		return false, backendai.NewError(backendai.SessionAlreadyExists).WithData(map[string]any{"existingSessionId": m.ID.String()})
+	}
+	raw := info.ServicePorts
+	if len(raw) == 0 {
+		raw = json.RawMessage(`null`)
+	}
+	return true, r.JSON(created{SessionID: m.ID.String(), SessionName: info.Name, Status: string(info.Status), Raw: &raw, ServicePorts: ServicePorts(info.ServicePorts)})
+}
+
+// await waits until the session has started or will not any more, up to maxWait seconds (0: as long as it takes).
+func (s *Resource) await(ctx context.Context, id uuid.UUID, maxWait int, answer *created) error {
+	if maxWait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(maxWait)*time.Second)
+		defer cancel()
+	}
+	for {
+		v, err := s.ask(ctx, id, 24*time.Hour, func(to protocol.ReplyTo) any { return &protocol.AwaitStart{Reply: to} })
+		switch {
+		case err == nil:
+			outcome := v.(*protocol.Outcome)
+			answer.Status = string(outcome.Status)
+			if outcome.Status == backendai.Running {
+				answer.ServicePorts = ServicePorts(outcome.ServicePorts)
+			}
+			return nil
+		case errors.Is(err, backendai.SessionNotFound): // it has ended meanwhile: its row says how
+			info, err := sessions.Read(context.WithoutCancel(ctx), s.pool, id)
+			if err != nil {
+				return err
+			}
+			answer.Status = string(info.Status)
+			return nil
+		case ctx.Err() != nil:
+			answer.Status = statusTimeout
+			return nil
+		case !errors.Is(err, backendai.ServiceUnavailable) && !errors.Is(err, backendai.DeadlineExceeded):
+			return err
+		}
+	}
+}
