@@ -38,10 +38,12 @@ func statFields(pid int) ([]string, error) {
 	return fields, nil
 }
 
-// Tree lists a process and all its descendants. The first process of a PID namespace, and a sub-reaper, has every
-// process of the kernel below it: what loses its parent becomes its child.
-func Tree(pid int) []int {
-	children := map[int][]int{}
+// Forest is all processes of the machine by their parent, at one moment.
+type Forest map[int][]int
+
+// Processes looks at all processes once.
+func Processes() Forest {
+	children := Forest{}
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		p, err := strconv.Atoi(e.Name())
@@ -54,12 +56,21 @@ func Tree(pid int) []int {
 			}
 		}
 	}
+	return children
+}
+
+// Tree lists a process and all its descendants. The first process of a PID namespace, and a sub-reaper, has every process of
+// the kernel below it: what loses its parent becomes its child.
+func (f Forest) Tree(pid int) []int {
 	list := []int{pid}
 	for i := 0; i < len(list); i++ {
-		list = append(list, children[list[i]]...)
+		list = append(list, f[list[i]]...)
 	}
 	return list
 }
+
+// Tree is Processes().Tree.
+func Tree(pid int) []int { return Processes().Tree(pid) }
 
 // KillTree kills a process, born at birth, with all its descendants, and returns when none is left. It stops each before it kills,
 // so that none can have children while the others are being killed. Nothing happens when the id is another process's by now.

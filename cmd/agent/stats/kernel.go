@@ -22,9 +22,9 @@ type Usage struct {
 
 // Measure adds up all processes of a kernel; pid is its host's. The host collects the children of others, and with them the time they used, so
 // nothing gets lost when a process ends. A group (nil without one) knows memory better than its processes, which share some.
-func Measure(pid int, c *sandbox.Cgroup) Usage {
+func Measure(pid int, forest sandbox.Forest, c *sandbox.Cgroup) Usage {
 	var u Usage
-	for _, p := range sandbox.Tree(pid) {
+	for _, p := range forest.Tree(pid) {
 		raw, err := os.ReadFile("/proc/" + strconv.Itoa(p) + "/stat")
 		if err != nil {
 			continue

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"backend.ai/manager/actors/agent/callosum"
+	"backend.ai/manager/cmd/agent/sandbox"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -71,7 +72,7 @@ func TestRealMeasurements(t *testing.T) {
 	if len(m.CPUMillis) == 0 || m.MemTotal < 1<<20 || m.MemFree <= 0 {
 		t.Errorf("%+v", m)
 	}
-	if u := Measure(os.Getpid(), nil); u.MemBytes < 1<<20 {
+	if u := Measure(os.Getpid(), sandbox.Processes(), nil); u.MemBytes < 1<<20 {
 		t.Errorf("%+v", u)
 	}
 }
