@@ -65,6 +65,7 @@ func (c *Core) abort() []outbox.Effect {
 // destroy could be answered "already terminated" and the creation go on, or never be
 // answered at all (spec/agent-protocol §5.6): then the creation's end is awaited first.
 func (c *Core) dispose() []outbox.Effect {
+	c.recreate = false // a destroy that was to make room for a new creation is now for good
 	if c.Row.Agent == nil {
 		return c.disposed()
 	}

@@ -104,8 +104,16 @@ type Store interface {
 type ShardRows struct {
 	Sessions map[int32][][]record.Kernel // by shard, each main first
 	Agents   map[int32][]record.Agent
+	// Remnants are kernels with dead rows that their agents may still hold: the destroy is said again.
+	Remnants []Remnant
 	// ScalingGroups whose schedulers live in the shard.
 	ScalingGroups map[int32][]string
+}
+
+// Remnant is a kernel that its agent may still hold although its row is dead.
+type Remnant struct {
+	KernelID uuid.UUID
+	Agent    string
 }
 
 // Hooks calls the web hooks of sessions. It never blocks.

@@ -7,8 +7,12 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/agent/callosum"
 	"backend.ai/manager/actors/inspector"
+	"backend.ai/manager/actors/protocol"
 	"backend.ai/manager/actors/services"
+	"backend.ai/manager/cluster"
 	"backend.ai/manager/persistence/postgres/journal"
 )
 
@@ -19,6 +23,9 @@ type Ledger interface {
 
 // retryTake is the pause before shards are tried to be taken again.
 const retryTake = time.Second
+
+// remnantTimeout bounds the repeated destroy of a kernel whose row is dead already.
+const remnantTimeout = time.Minute
 
 // Take tells the owner to take shards.
 type Take struct{ Shards []int32 }
@@ -140,6 +147,10 @@ func (o *Owner) taken(t *taken) {
 		delete(o.pending, s)
 		delete(o.givenUp, s)
 		o.svc.Router.Set(s, pid)
+	}
+	for _, r := range t.rows.Remnants {
+		call := callosum.DestroyKernel{KernelID: r.KernelID.String(), Reason: string(backendai.InfoForceTerminated), SuppressEvents: true}.Call()
+		o.svc.Router.Send(cluster.Agent(r.Agent), &protocol.Call{Call: call, Deadline: time.Now().Add(remnantTimeout)})
 	}
 }
 

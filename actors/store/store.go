@@ -63,8 +63,15 @@ func (s *Store) Shard(ctx context.Context, shards []int32, n int) (*services.Sha
 	if err != nil {
 		return nil, err
 	}
+	remnants, err := live.Remnants(ctx, s.pool, shardOf, shards)
+	if err != nil {
+		return nil, err
+	}
 	rows := &services.ShardRows{
 		Sessions: make(map[int32][][]record.Kernel), Agents: make(map[int32][]record.Agent), ScalingGroups: make(map[int32][]string),
+	}
+	for _, r := range remnants {
+		rows.Remnants = append(rows.Remnants, services.Remnant{KernelID: r.ID, Agent: r.Agent})
 	}
 	for _, rowsOf := range sessions {
 		shard := cluster.ShardOf(cluster.Session(rowsOf[0].SessionID), n)

@@ -138,3 +138,21 @@ func Queue(ctx context.Context, pool *pgxpool.Pool, scalingGroup string) ([][]re
 	}
 	return bySession(list), nil
 }
+
+// Remnant is a kernel whose row is dead by the manager's own decision, so that its agent may still hold it.
+type Remnant struct {
+	ID    uuid.UUID
+	Agent string
+}
+
+// Remnants lists the kernels that were ended by force, or whose start was given up, within the last quarter of an hour:
+// the manager may have died between writing that and telling the agent.
+func Remnants(ctx context.Context, pool *pgxpool.Pool, shardOf func(string) string, shards []int32) ([]Remnant, error) {
+	rows, err := pool.Query(ctx, `SELECT k.id, k.agent FROM public.kernels k WHERE k.terminated_at > now() - interval '15 minutes' AND k.agent IS NOT NULL
+ AND (k.status = 'TERMINATED' AND k.status_info = 'force-terminated' OR k.status = 'CANCELLED' AND k.status_info = 'failed-to-start')
+ AND `+shardOf("k.session_id::text")+` = ANY($1)`, shards)
+	if err != nil {
+		return nil, fmt.Errorf("live: remnants: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Remnant])
+}
