@@ -1,0 +1,159 @@
+package listing
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/persistence/postgres"
+)
+
+// Querier is a pool or a transaction.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// Has tells whether a relation has a field of that name.
+func (r *Relation) Has(field string) bool { _, ok := r.fields[field]; return ok }
+
+// Read gives the rows with the named fields set; T is a struct with a Go field for each. Names that the relation does not have are
+// left to the caller, who computes those. Errors: InvalidArgument for filters and orders.
+func Read[T any](ctx context.Context, db Querier, r *Relation, q Query, fields []string) ([]*T, error) {
+	s := &statement{relation: r, query: q}
+	sql, indices, err := prepare[T](s, fields)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.Query(ctx, sql, s.args...)
+	if err != nil {
+		return nil, postgres.AsError(err)
+	}
+	return collect[T](rows, indices)
+}
+
+// One is Read of at most one row; nil if there is none.
+func One[T any](ctx context.Context, db Querier, r *Relation, q Query, fields []string) (*T, error) {
+	one := 1
+	q.Limit = &one
+	list, err := Read[T](ctx, db, r, q, fields)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// Page is Read with the number of all rows that match, in one round trip. A count that the page itself tells is not asked for.
+func Page[T any](ctx context.Context, db Querier, r *Relation, q Query, fields []string, items, total bool) (list []*T, count int, err error) {
+	s := &statement{relation: r, query: q}
+	sql, indices, err := prepare[T](s, fields)
+	if err != nil {
+		return nil, 0, err
+	}
+	batch := &pgx.Batch{}
+	if items {
+		batch.Queue(sql, s.args...).Query(func(rows pgx.Rows) error {
+			list, err = collect[T](rows, indices)
+			return err
+		})
+	}
+	if total {
+		batch.Queue("SELECT count(*)"+s.source(), s.args[:s.scoped]...).QueryRow(func(row pgx.Row) error { return row.Scan(&count) })
+	}
+	if err := db.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, 0, postgres.AsError(err)
+	}
+	return list, count, nil
+}
+
+// Count is the number of all rows that match.
+func Count(ctx context.Context, db Querier, r *Relation, q Query) (int, error) {
+	_, n, err := Page[struct{}](ctx, db, r, q, nil, false, true)
+	return n, err
+}
+
+func prepare[T any](s *statement, fields []string) (sql string, indices [][]int, err error) {
+	if s.query.Limit != nil && *s.query.Limit < 0 {
+		return "", nil, backendai.Errorf(backendai.InvalidArgument, "LIMIT must not be negative")
+	}
+	if s.query.Offset != nil && *s.query.Offset < 0 {
+		return "", nil, backendai.Errorf(backendai.InvalidArgument, "OFFSET must not be negative")
+	}
+	if err := s.conditions(); err != nil {
+		return "", nil, err
+	}
+	s.scoped = len(s.args)
+	order, err := s.orderBy()
+	if err != nil {
+		return "", nil, err
+	}
+	of := layoutOf(reflect.TypeFor[T]())
+	var columns []string
+	for _, name := range fields {
+		column, ok := s.relation.fields[name]
+		if !ok {
+			continue
+		}
+		index, ok := of[fold(name)]
+		if !ok {
+			panic(fmt.Sprintf("listing: %v has no field %s", reflect.TypeFor[T](), name)) // a mistake of the program
+		}
+		columns, indices = append(columns, column), append(indices, index)
+	}
+	if columns == nil {
+		columns = []string{"1"} // rows count, even when nothing of them is read
+	}
+	selected := strings.Join(columns, ", ")
+	sql = "SELECT " + selected + s.source(selected, order) + order
+	if s.query.Limit != nil {
+		sql += " LIMIT " + s.param(*s.query.Limit)
+	}
+	if s.query.Offset != nil && *s.query.Offset != 0 {
+		sql += " OFFSET " + s.param(*s.query.Offset)
+	}
+	return sql, indices, nil
+}
+
+func collect[T any](rows pgx.Rows, indices [][]int) ([]*T, error) {
+	defer rows.Close()
+	list := []*T{}
+	into := make([]any, max(1, len(indices)))
+	var ignored int
+	into[0] = &ignored
+	for rows.Next() {
+		v := new(T)
+		value := reflect.ValueOf(v).Elem()
+		for i, index := range indices {
+			into[i] = value.FieldByIndex(index).Addr().Interface()
+		}
+		if err := rows.Scan(into...); err != nil {
+			return nil, postgres.AsError(err)
+		}
+		list = append(list, v)
+	}
+	return list, postgres.AsError(rows.Err())
+}
+
+var layouts sync.Map // map[string][]int by reflect.Type
+
+// layoutOf tells where a struct keeps its fields, embedded ones too.
+func layoutOf(t reflect.Type) map[string][]int {
+	if l, ok := layouts.Load(t); ok {
+		return l.(map[string][]int)
+	}
+	l := map[string][]int{}
+	for _, f := range reflect.VisibleFields(t) {
+		if f.IsExported() && !f.Anonymous {
+			l[fold(f.Name)] = f.Index
+		}
+	}
+	layouts.Store(t, l)
+	return l
+}
+
+func fold(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
