@@ -78,7 +78,8 @@ func inner() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT) // the agent ends a kernel with a request, or kills it
+	// The agent ends a kernel with a request, or kills it. Signals are caught, not ignored: children would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	for _, fd := range []int{listenerFD, logFD, specFD} {
 		unix.CloseOnExec(fd)
 	}

@@ -88,6 +88,7 @@ func (n *Node) stopHost(k *kernel) {
 	r := k.snapshot()
 	k.mu.Lock()
 	gone, group := k.gone, k.group
+	k.group = nil
 	k.mu.Unlock()
 	if r.PID != 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), n.config.Grace+killTimeout)
@@ -109,6 +110,21 @@ func (n *Node) stopHost(k *kernel) {
 			n.log.Error("a kernel's process does not end", "kernel", k.id, "pid", r.PID)
 		}
 	}
+	n.removeGroup(k, group)
+}
+
+// removeGroup removes the kernel's cgroup. A restart needs a new one: Linux kills what is cloned into a group that was ever killed.
+func (n *Node) removeGroup(k *kernel, group *sandbox.Cgroup) {
+	if group == nil {
+		return
+	}
+	for range 200 { // its last process may still be on the way out
+		if err := group.Remove(); err == nil || os.IsNotExist(err) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	n.log.Warn("the cgroup of a kernel cannot be removed", "kernel", k.id)
 }
 
 // release gives the kernel's resources back.
@@ -116,20 +132,6 @@ func (n *Node) release(k *kernel) {
 	r := k.snapshot()
 	n.config.Pool.Release(r.KernelID)
 	n.ports.Release(r.KernelID)
-	k.mu.Lock()
-	group := k.group
-	k.group = nil
-	k.mu.Unlock()
-	if group == nil {
-		return
-	}
-	for range 100 { // its last process may still be on the way out
-		if err := group.Remove(); err == nil || os.IsNotExist(err) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	n.log.Warn("the cgroup of a kernel cannot be removed", "kernel", k.id)
 }
 
 func (n *Node) removeScratch(k *kernel) {

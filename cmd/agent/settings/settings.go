@@ -317,3 +317,6 @@ func (s *Settings) SaveScalingGroup(group string) error {
 	}
 	return os.Rename(s.File+".new", s.File)
 }
+
+// SetEtcdPassword takes the password from outside the file.
+func (s *Settings) SetEtcdPassword(text string) { s.EtcdPassword = config.NewSecret(text) }
