@@ -29,6 +29,7 @@ func nameOf(err error) string {
 }
 
 func TestLifeOfAPythonKernel(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	id, res := c.create(images.RuntimePython, func(k *callosum.KernelCreationConfig) {
 		script := "echo booted; echo 1 >boot.txt"
@@ -119,10 +120,10 @@ func TestLifeOfAPythonKernel(t *testing.T) {
 		t.Errorf("folders are left: %v", left)
 	}
 	must(c, callosum.DestroyKernel{KernelID: id.String()})
-	c.terminated(id)
-	if got := c.kernelEvents(id); !strings.HasSuffix(got, "terminated(already-terminated)") {
-		t.Error(got)
-	}
+	c.await("the report of an unknown kernel", func(e event.Event) bool {
+		k, ok := e.(event.KernelTerminated)
+		return ok && k.Kernel == id && k.Reason == "already-terminated"
+	})
 	if _, err := call(c, callosum.GetLogs{KernelID: id.String()}); err == nil || err.Error() != "KeyError(UUID('"+id.String()+"'))" {
 		t.Error(err)
 	}
@@ -159,6 +160,7 @@ func files(c *cluster, id backendai.KernelID) {
 }
 
 func TestShellAndFolders(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	folder := filepath.Join(t.TempDir(), "folder")
 	os.Mkdir(folder, 0o755)
@@ -188,6 +190,7 @@ func TestShellAndFolders(t *testing.T) {
 }
 
 func TestKilledAgentFindsItsKernels(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	id, res := c.create(images.RuntimePython, func(k *callosum.KernelCreationConfig) { k.ResourceSlots["mem"] = "100000000" })
 	c.exec(id, "1", "query", "x = 'kept'")
@@ -236,6 +239,7 @@ func TestKilledAgentFindsItsKernels(t *testing.T) {
 }
 
 func TestBatchSessions(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	batch := func(command string) backendai.KernelID {
 		id, _ := c.create(images.RuntimePython, func(k *callosum.KernelCreationConfig) {
@@ -270,6 +274,7 @@ func TestBatchSessions(t *testing.T) {
 }
 
 func TestCreationIsIdempotentAndFenced(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	id := backendai.NewKernelID()
 	q := c.creation(id, images.RuntimePython, nil)
@@ -333,6 +338,7 @@ func TestCreationIsIdempotentAndFenced(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	for want, change := range map[string]func(*callosum.KernelCreationConfig){
 		"ImageNotAvailable":    func(k *callosum.KernelCreationConfig) { k.Image.Canonical = "cr.backend.ai/stable/nope:1" },
@@ -369,6 +375,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestAnnouncementsAndStatistics(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	ctx := c.within(time.Minute)
 	for key, want := range map[string]string{"nodes/agents/i-test/ip": "127.0.0.1"} {

@@ -216,12 +216,16 @@ func (s *server) do(ctx context.Context, q Request) (res Response) {
 func endAll(grace time.Duration) {
 	deadline := time.Now().Add(grace)
 	others := func() []int { return sandbox.Tree(os.Getpid())[1:] }
-	for _, p := range others() {
-		unix.Kill(p, unix.SIGTERM)
-		unix.Kill(p, unix.SIGCONT)
-	}
-	for time.Now().Before(deadline) && len(others()) > 0 {
-		time.Sleep(10 * time.Millisecond)
+	asked := map[int]bool{}
+	for list := others(); len(list) > 0 && time.Now().Before(deadline); list = others() {
+		for _, p := range list {
+			if !asked[p] { // also those that one on its way out has started
+				asked[p] = true
+				unix.Kill(p, unix.SIGTERM)
+				unix.Kill(p, unix.SIGCONT)
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 	for _, p := range others() {
 		unix.Kill(p, unix.SIGKILL)
