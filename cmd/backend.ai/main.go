@@ -1,36 +1,81 @@
-// Command backend.ai runs a manager (mgr), a whole cluster on one machine (up), and is a small client of the API (run, ps, rm, logs).
 package main
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
+	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
-	"time"
 
-	"backend.ai/manager/cmd/backend.ai/server"
-	"backend.ai/manager/config"
+	"github.com/spf13/cobra"
+
+	"backend.ai/manager/cmd/backend.ai/client"
+	"backend.ai/manager/cmd/backend.ai/console"
+	"backend.ai/manager/cmd/backend.ai/mgr"
+	"backend.ai/manager/cmd/backend.ai/up"
 )
 
+// Version is shown by --version. It follows the generation that the program serves.
+var Version = "22.03.14"
+
 func main() {
-	cfg, err := config.Load(config.Options{})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	ctx, signalled := untilSignal()
+	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
+	if sig := signalled(); sig != nil && code == console.Interrupted {
+		// As if there had been no handler, so that a shell that runs us in a loop stops as well.
+		_ = syscall.Kill(os.Getpid(), *sig)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	s := server.New(cfg, slog.Default())
-	if err := s.Start(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	os.Exit(code)
+}
+
+// untilSignal is a context that the first signal cancels; the next one finds the system's own handling. signalled is the signal, if there
+// was one.
+func untilSignal() (ctx context.Context, signalled func() *syscall.Signal) {
+	wanted := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		wanted = append(wanted, syscall.SIGHUP)
 	}
-	<-ctx.Done()
-	stopping, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	if err := s.Stop(stopping); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	arrived := make(chan os.Signal, 1)
+	signal.Notify(arrived, wanted...)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		sig := <-arrived
+		signal.Reset(wanted...)
+		cancel(console.Signal{Signal: sig.(syscall.Signal)})
+	}()
+	return ctx, func() *syscall.Signal {
+		if s, ok := context.Cause(ctx).(console.Signal); ok {
+			return &s.Signal
+		}
+		return nil
 	}
+}
+
+// run is the program without its process; it returns the exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	root := newRoot()
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errs)
+	words := args[1:]
+	if name := filepath.Base(args[0]); name == "backend.ai-mgr" || name == "backendai-mgr" {
+		words = append([]string{"mgr"}, words...)
+	}
+	root.SetArgs(words)
+	return console.Execute(ctx, root)
+}
+
+func newRoot() *cobra.Command {
+	root := console.Group("backend.ai", "Run compute sessions on shared machines",
+		up.Command(), mgr.Command(), client.Run(), client.Ps(), client.Rm(), client.Logs())
+	root.Long = `backend.ai runs compute sessions on shared machines.
+
+  backend.ai up                          a whole cluster on this machine
+  backend.ai run -c 'print(6*7)' python  a session, and code in it
+  backend.ai mgr start-server            a manager of a cluster`
+	root.Version = Version
+	root.SetVersionTemplate("backend.ai {{.Version}}\n")
+	console.Prepare(root)
+	return root
 }

@@ -17,6 +17,7 @@ import (
 	"backend.ai/manager/actors/store"
 	"backend.ai/manager/actors/webhook"
 	"backend.ai/manager/api"
+	"backend.ai/manager/api/graphql"
 	"backend.ai/manager/api/inspect"
 	restauth "backend.ai/manager/api/rest/auth"
 	"backend.ai/manager/api/rest/hello"
@@ -103,18 +104,21 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	if err := s.startLongLived(ctx, "usage", usage.Start, usage.Stop); err != nil {
 		return err
 	}
-	if err := s.startNode(ctx, pool, set, sharedSettings, rows); err != nil {
+	failures := newErrorLog(pool, s.log)
+	s.onStop("error log", func(context.Context) error { failures.stop(); return nil })
+	if err := s.startNode(ctx, pool, set, sharedSettings, rows, failures); err != nil {
 		return err
 	}
 	s.api = api.New(api.Config{
 		Addr: s.cfg.Service.Addr.String(), CertFile: s.certFile(), KeyFile: s.keyFile(), Debug: s.cfg.Debug.Enabled,
 	}, api.Deps{
-		Credentials: people, Used: usage.Note, RateLimiter: limiter{set},
+		Credentials: people, Used: usage.Note, RateLimiter: limiter{set}, Failed: failures.Failed,
 		Status: func() api.Status { return api.Status(settings.Current().Status) },
 	})
 	s.api.Mount("", hello.Hello{})
 	s.api.Mount("/auth", restauth.New(people, api.Hooks{}))
 	s.api.Mount("/session", restsession.New(s.node, pool, people, facts))
+	s.api.Mount("/admin", graphql.New(pool, graphql.Deps{Live: set, HideAgents: func() bool { return s.cfg.Service.HideAgents }, Architecture: store.HostArchitecture()}))
 	s.api.Mount("/stream", stream.New(s.node, pool, people, s.cfg.Service.MaxWSMessage))
 	s.api.Mount("/inspect", inspect.New(s.node.Inspector()))
 	if err := s.startLongLived(ctx, "api", s.api.Start, s.api.Stop); err != nil {
@@ -196,7 +200,7 @@ func (l ledger) Take(ctx context.Context, list []int32) (map[int32]int64, error)
 }
 
 // startNode starts the journal, the actors and the flow of events.
-func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.Set, settings store.Shared, rows *store.Store) error {
+func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.Set, settings store.Shared, rows *store.Store, failures *errorLog) error {
 	count, err := shards.Ensure(ctx, pool, s.cfg.Actors.Shards)
 	if err != nil {
 		return err
@@ -208,8 +212,6 @@ func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.S
 	s.onStop("live state", func(context.Context) error { volatile.stop(); return nil })
 	hooks := webhook.NewSender(s.log)
 	s.onStop("web hooks", func(context.Context) error { hooks.Stop(); return nil })
-	failures := newErrorLog(pool, s.log)
-	s.onStop("error log", func(context.Context) error { failures.stop(); return nil })
 	writer := journal.New(pool, journal.Config{Writers: s.cfg.Actors.JournalWriters}, s.log)
 	writer.Start()
 	s.onStop("journal", func(context.Context) error { writer.Stop(); return nil })

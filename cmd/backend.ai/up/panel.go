@@ -1,0 +1,46 @@
+package up
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"backend.ai/manager/cmd/backend.ai/client"
+)
+
+// panel is what a person sees when the cluster is ready.
+func panel(out io.Writer, c *Cluster, took time.Duration) {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(&b, "\nBackend.AI is ready (%.1f s).\n\n", took.Seconds())
+	line("endpoint", "%s", c.Endpoint())
+	if c.account != nil {
+		line("keys", "%s", c.dir.file(client.EnvFile))
+	} else {
+		line("keys", "those of the database, which had accounts before")
+	}
+	line("login", "%s", c.login())
+	line("page", "%s/inspect/", c.Endpoint())
+	line("logs", "%s", c.dir.file("logs"))
+	data := ""
+	if c.o.Dir != client.DataDir() {
+		data = "--data " + c.dir.path + " "
+	}
+	fmt.Fprintf(&b, "\nNext, in another terminal:\n\n  backend.ai run %s-c 'print(6 * 7)' %s\n", data, pythonAlias)
+	if c.account != nil {
+		fmt.Fprintf(&b, "\nThe official client works too:\n\n  export $(cat %s)\n", c.dir.file(client.EnvFile))
+	}
+	fmt.Fprint(&b, "\n^C stops it.\n")
+	_, _ = io.WriteString(out, b.String())
+}
+
+// login tells where passwords are, never what they are: terminals are recorded.
+func (c *Cluster) login() string {
+	if c.account == nil {
+		return "the database's own accounts"
+	}
+	return fmt.Sprintf("%s, password in %s", c.account.Email, c.dir.file(accountsFile))
+}
