@@ -33,6 +33,8 @@ type computeContainer struct {
 	OccupiedSlots   *SlotString
 	LiveStat        *JSONString
 	LastStat        *JSONString
+
+	OnAgent *string // also where agents are hidden
 }
 
 var containerNeeds = map[string][]string{"live_stat": {"id", "last_stat"}, "last_stat": {"id", "last_stat"}}
@@ -80,11 +82,11 @@ func (q *queries) ComputeContainer(ctx context.Context, args struct{ ID uuidArg 
 	return c, nil
 }
 
-// containersOf reads the containers of many objects, main ones first, by what key tells from session_id and agent.
+// containersOf reads the containers of many objects, main ones first, by a key made of session_id or on_agent.
 func (s *Resource) containersOf(ctx context.Context, field string, values []string, f fields, key func(*computeContainer) string, where ...listing.Condition) (map[string][]*computeContainer, error) {
 	order := "cluster_idx"
 	q := listing.Query{Where: append(where, listing.In(field, values)), Order: &order}
-	list, err := listing.Read[computeContainer](ctx, s.pool, listing.Containers, q, append(f, "session_id", "agent").own(containerNeeds))
+	list, err := listing.Read[computeContainer](ctx, s.pool, listing.Containers, q, append(f, "session_id", "on_agent").own(containerNeeds))
 	if err != nil {
 		return nil, err
 	}

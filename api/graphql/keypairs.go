@@ -26,6 +26,7 @@ type keyPair struct {
 	SSHPublicKey     *string
 	ConcurrencyUsed  *int32
 	UserInfo         *userInfo
+	VFolders         *[]*virtualFolder
 	ConcurrencyLimit *int32 // deprecated; always 0
 
 	OwnerEmail, OwnerName, OwnerRole *string
@@ -38,7 +39,8 @@ type userInfo struct{ Email, FullName *string }
 // keyPairs are those of one answer.
 type keyPairs struct {
 	*Resource
-	list []*keyPair
+	list     []*keyPair
+	sessions batch[[]*computeSession]
 }
 
 var keyPairNeeds = map[string][]string{
@@ -102,17 +104,18 @@ func (q *queries) KeypairList(ctx context.Context, args struct {
 	if err != nil {
 		return nil, err
 	}
-	q.completeKeyPairs(ctx, p.Items, f.below("items"))
-	return p, nil
+	return p, q.completeKeyPairs(ctx, p.Items, f.below("items"))
 }
 
 func (s *Resource) keyPairs(ctx context.Context, where []listing.Condition, limit *int, f fields) ([]*keyPair, error) {
-	none := ""
-	list, err := listing.Read[keyPair](ctx, s.pool, listing.Keypairs, listing.Query{Where: where, Limit: limit, Order: &none}, f.own(keyPairNeeds))
+	order := "access_key"
+	list, err := listing.Read[keyPair](ctx, s.pool, listing.Keypairs, listing.Query{Where: where, Limit: limit, Order: &order}, f.own(keyPairNeeds))
 	if err != nil {
 		return nil, err
 	}
-	s.completeKeyPairs(ctx, list, f)
+	if err := s.completeKeyPairs(ctx, list, f); err != nil {
+		return nil, err
+	}
 	for _, k := range list {
 		k.FullName = nil // the owner's name is in user_info
 	}
@@ -120,12 +123,12 @@ func (s *Resource) keyPairs(ctx context.Context, where []listing.Condition, limi
 }
 
 // completeKeyPairs adds what is no column.
-func (s *Resource) completeKeyPairs(ctx context.Context, list []*keyPair, f fields) {
+func (s *Resource) completeKeyPairs(ctx context.Context, list []*keyPair, f fields) error {
 	if len(list) == 0 {
-		return
+		return nil
 	}
 	me := who(ctx)
-	all := &keyPairs{s, list}
+	all := &keyPairs{Resource: s, list: list}
 	var keys []backendai.AccessKey
 	for _, k := range list {
 		k.siblings = all
@@ -152,11 +155,20 @@ func (s *Resource) completeKeyPairs(ctx context.Context, list []*keyPair, f fiel
 			k.ConcurrencyUsed = &n
 		}
 	}
+	if f.has("vfolders") {
+		return s.completeFolders(ctx, list, f.below("vfolders"))
+	}
+	return nil
 }
 
 // ComputeSessions are the sessions of a keypair, of one status if it is given.
 func (k *keyPair) ComputeSessions(ctx context.Context, args struct{ Status *string }) (*[]*computeSession, error) {
-	where := []listing.Condition{listing.Is("access_key", *k.AccessKey)}
+	all, f := k.siblings, selected(ctx)
+	keys := make([]string, len(all.list))
+	for i, k := range all.list {
+		keys[i] = *k.AccessKey
+	}
+	where := []listing.Condition{listing.In("access_key", keys)}
 	if args.Status != nil {
 		statuses, err := statusNames(*args.Status)
 		if err != nil {
@@ -164,6 +176,35 @@ func (k *keyPair) ComputeSessions(ctx context.Context, args struct{ Status *stri
 		}
 		where = append(where, listing.In("of_status", statuses))
 	}
-	list, err := k.siblings.sessions(ctx, where, selected(ctx))
+	list, err := all.sessions.of(*k.AccessKey, args.Status, f, func() (map[string][]*computeSession, error) {
+		found, err := all.Resource.sessions(ctx, where, append(f, "access_key"))
+		of := map[string][]*computeSession{}
+		for _, c := range found {
+			of[*c.AccessKey] = append(of[*c.AccessKey], c)
+		}
+		return of, err
+	})
 	return &list, err
+}
+
+// completeFolders adds the folders of the keypairs' owners.
+func (s *Resource) completeFolders(ctx context.Context, list []*keyPair, f fields) error {
+	owners := make([]string, len(list))
+	for i, k := range list {
+		owners[i] = string(*k.User)
+	}
+	folders, err := listing.Read[virtualFolder](ctx, s.pool, listing.VirtualFolders, listing.Query{Where: []listing.Condition{listing.In("owner", owners)}}, append(f, "user").own(vfolderNeeds))
+	if err != nil {
+		return err
+	}
+	countNothing(folders)
+	of := map[UUID][]*virtualFolder{}
+	for _, v := range folders {
+		of[*v.User] = append(of[*v.User], v)
+	}
+	for _, k := range list {
+		own := append([]*virtualFolder{}, of[*k.User]...)
+		k.VFolders = &own
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 type document struct {
 	operations []*selection
 	fragments  map[string]*selection
+	uses       map[string]string // an argument that a variable is used for
 }
 
 // selection is a field, a fragment, or a whole operation.
@@ -43,7 +44,12 @@ func outline(text string) (doc *document, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	doc = &document{fragments: map[string]*selection{}}
+	doc = &document{fragments: map[string]*selection{}, uses: map[string]string{}}
+	for i := 3; i < len(words); i++ {
+		if words[i-1].text == "$" && words[i-2].text == ":" {
+			doc.uses[words[i].text] = words[i-3].text
+		}
+	}
 	r := &reader{words: words}
 	for r.more() {
 		switch w := r.take(); w.text {
@@ -297,18 +303,22 @@ func split(text string) (words []word, ok bool) {
 }
 
 // coerce makes of variables what the library takes. Null is the same as nothing, numbers do for texts and texts of digits for integers
-// (spec/graphql §1.1). missing says which required ones are not there.
-func (s *selection) coerce(sent map[string]any) (variables map[string]any, missing []problem) {
+// (spec/graphql §1.1). defaults are those of arguments; the library does not apply them where a variable is missing. missing says which
+// required variables are not there.
+func (d *document) coerce(of *selection, sent, defaults map[string]any) (variables map[string]any, missing []problem) {
 	variables = make(map[string]any, len(sent))
-	for _, v := range s.vars {
-		value, there := sent[v.name]
-		if !there || value == nil {
-			if strings.HasSuffix(v.kind, "!") && !v.defaulted {
-				missing = append(missing, problem{Message: fmt.Sprintf("Variable \"$%s\" of required type \"%s\" was not provided.", v.name, v.kind), Locations: []location{v.at}})
-			}
+	for _, v := range of.vars {
+		value := sent[v.name]
+		if value != nil {
+			variables[v.name] = coerced(value, strings.Trim(v.kind, "[]!"))
 			continue
 		}
-		variables[v.name] = coerced(value, strings.Trim(v.kind, "[]!"))
+		if strings.HasSuffix(v.kind, "!") && !v.defaulted {
+			missing = append(missing, problem{Message: fmt.Sprintf("Variable \"$%s\" of required type \"%s\" was not provided.", v.name, v.kind), Locations: []location{v.at}})
+		}
+		if value, ok := defaults[d.uses[v.name]]; ok && !v.defaulted {
+			variables[v.name] = value
+		}
 	}
 	return variables, missing
 }

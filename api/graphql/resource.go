@@ -3,10 +3,12 @@ package graphql
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	gql "github.com/graph-gophers/graphql-go"
@@ -47,6 +49,8 @@ type Live interface {
 type Deps struct {
 	// Live; nil = nothing is known: statistics are null, counts 0.
 	Live Live
+	// Hardware asks an agent for its hardware, a JSON object; nil = nobody can. It may take as long as its context.
+	Hardware func(context.Context, backendai.AgentID) (json.RawMessage, error)
 	// HideAgents tells whether agents are hidden from all but superadmins (manager.hide-agents); nil = no.
 	HideAgents func() bool
 	// Architecture of images where a query names none; "" = x86_64.
@@ -63,7 +67,11 @@ type Resource struct {
 // New makes the resource.
 func New(pool *pgxpool.Pool, deps Deps) *Resource {
 	r := &Resource{pool: pool, deps: deps}
-	r.schema = gql.MustParseSchema(schemaText, &queries{r},
+	if r.deps.Architecture == "" {
+		r.deps.Architecture = "x86_64"
+	}
+	text := strings.ReplaceAll(schemaText, `architecture: String = "x86_64"`, `architecture: String = "`+r.deps.Architecture+`"`)
+	r.schema = gql.MustParseSchema(text, &queries{r},
 		gql.UseFieldResolvers(), gql.MaxDepth(deepestQuery), gql.MaxQueryLength(longestQuery), gql.MaxSelections(mostSelections),
 		gql.OverlapValidationLimit(mostOverlaps), gql.Logger(log.LoggerFunc(logPanic)), gql.PanicHandler(hidePanic{}))
 	return r
@@ -129,7 +137,7 @@ func (s *Resource) answer(ctx context.Context, who *accounts.Credential, p query
 		name = *p.operation
 	}
 	operation := doc.operation(name)
-	variables, missing := operation.coerce(p.variables)
+	variables, missing := doc.coerce(operation, p.variables, map[string]any{"architecture": s.deps.Architecture})
 	if missing != nil {
 		if static := notAboutVariables(s.schema.ValidateWithVariables(p.query, nil)); len(static) > 0 {
 			return answer{errors: describe(static, doc, operation)}

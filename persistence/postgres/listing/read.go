@@ -16,7 +16,6 @@ import (
 // Querier is a pool or a transaction.
 type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 // Has tells whether a relation has a field of that name.
@@ -26,7 +25,7 @@ func (r *Relation) Has(field string) bool { _, ok := r.fields[field]; return ok 
 // left to the caller, who computes those. Errors: InvalidArgument for filters and orders.
 func Read[T any](ctx context.Context, db Querier, r *Relation, q Query, fields []string) ([]*T, error) {
 	s := &statement{relation: r, query: q}
-	sql, indices, err := prepare[T](s, fields)
+	sql, indices, err := prepare[T](s, fields, false)
 	if err != nil {
 		return nil, err
 	}
@@ -48,36 +47,50 @@ func One[T any](ctx context.Context, db Querier, r *Relation, q Query, fields []
 	return list[0], nil
 }
 
-// Page is Read with the number of all rows that match, in one round trip. A count that the page itself tells is not asked for.
+// Page is Read with the number of all rows that match. Both take one walk over the rows: the page is found by its keys, and only its rows
+// are read whole.
 func Page[T any](ctx context.Context, db Querier, r *Relation, q Query, fields []string, items, total bool) (list []*T, count int, err error) {
+	if !total {
+		if items {
+			list, err = Read[T](ctx, db, r, q, fields)
+		}
+		return list, 0, err
+	}
+	if !items {
+		count, err = Count(ctx, db, r, q)
+		return nil, count, err
+	}
 	s := &statement{relation: r, query: q}
-	sql, indices, err := prepare[T](s, fields)
+	sql, indices, err := prepare[T](s, fields, true)
 	if err != nil {
 		return nil, 0, err
 	}
-	batch := &pgx.Batch{}
-	if items {
-		batch.Queue(sql, s.args...).Query(func(rows pgx.Rows) error {
-			list, err = collect[T](rows, indices)
-			return err
-		})
-	}
-	if total {
-		batch.Queue("SELECT count(*)"+s.source(), s.args[:s.scoped]...).QueryRow(func(row pgx.Row) error { return row.Scan(&count) })
-	}
-	if err := db.SendBatch(ctx, batch).Close(); err != nil {
+	rows, err := db.Query(ctx, sql, s.args...)
+	if err != nil {
 		return nil, 0, postgres.AsError(err)
 	}
-	return list, count, nil
+	list, err = collect[T](rows, indices, &count)
+	if err == nil && len(list) == 0 {
+		count, err = Count(ctx, db, r, q) // behind the last row, or a page of none
+	}
+	return list, count, err
 }
 
-// Count is the number of all rows that match.
-func Count(ctx context.Context, db Querier, r *Relation, q Query) (int, error) {
-	_, n, err := Page[struct{}](ctx, db, r, q, nil, false, true)
-	return n, err
+// Count is the number of all rows that match. Errors: InvalidArgument for filters.
+func Count(ctx context.Context, db Querier, r *Relation, q Query) (count int, err error) {
+	s := &statement{relation: r, query: q}
+	if _, _, err = prepare[struct{}](s, nil, false); err != nil { // also for what is wrong with the order
+		return 0, err
+	}
+	rows, err := db.Query(ctx, "SELECT count(*)"+s.source(), s.args[:s.scoped]...)
+	if err != nil {
+		return 0, postgres.AsError(err)
+	}
+	count, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+	return count, postgres.AsError(err)
 }
 
-func prepare[T any](s *statement, fields []string) (sql string, indices [][]int, err error) {
+func prepare[T any](s *statement, fields []string, counted bool) (sql string, indices [][]int, err error) {
 	if s.query.Limit != nil && *s.query.Limit < 0 {
 		return "", nil, backendai.Errorf(backendai.InvalidArgument, "LIMIT must not be negative")
 	}
@@ -105,31 +118,38 @@ func prepare[T any](s *statement, fields []string) (sql string, indices [][]int,
 		}
 		columns, indices = append(columns, column), append(indices, index)
 	}
-	if columns == nil {
-		columns = []string{"1"} // rows count, even when nothing of them is read
-	}
-	selected := strings.Join(columns, ", ")
-	sql = "SELECT " + selected + s.source(selected, order) + order
+	limit := ""
 	if s.query.Limit != nil {
-		sql += " LIMIT " + s.param(*s.query.Limit)
+		limit += " LIMIT " + s.param(*s.query.Limit)
 	}
 	if s.query.Offset != nil && *s.query.Offset != 0 {
-		sql += " OFFSET " + s.param(*s.query.Offset)
+		limit += " OFFSET " + s.param(*s.query.Offset)
 	}
-	return sql, indices, nil
+	if !counted {
+		if columns == nil {
+			columns = []string{"1"} // rows count, even when nothing of them is read
+		}
+		selected := strings.Join(columns, ", ")
+		return "SELECT " + selected + s.source(selected, order) + order + limit, indices, nil
+	}
+	r := s.relation
+	selected := strings.Join(append([]string{"page.total"}, columns...), ", ")
+	return "SELECT " + selected + " FROM (SELECT " + r.key + " AS key, count(*) OVER () AS total" + s.source(order) + order + limit + ") page JOIN " +
+		r.from + " ON " + r.key + " = page.key" + r.join(selected, order) + order, indices, nil
 }
 
-func collect[T any](rows pgx.Rows, indices [][]int) ([]*T, error) {
+func collect[T any](rows pgx.Rows, indices [][]int, first ...any) ([]*T, error) {
 	defer rows.Close()
 	list := []*T{}
-	into := make([]any, max(1, len(indices)))
-	var ignored int
-	into[0] = &ignored
+	if len(indices)+len(first) == 0 {
+		first = []any{new(int)}
+	}
+	into := append(first, make([]any, len(indices))...)
 	for rows.Next() {
 		v := new(T)
 		value := reflect.ValueOf(v).Elem()
 		for i, index := range indices {
-			into[i] = value.FieldByIndex(index).Addr().Interface()
+			into[len(first)+i] = value.FieldByIndex(index).Addr().Interface()
 		}
 		if err := rows.Scan(into...); err != nil {
 			return nil, postgres.AsError(err)

@@ -2,6 +2,7 @@ package listing
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 // Relation is something that can be listed.
 type Relation struct {
 	from    string            // with the alias of the main table
+	key     string            // its primary key
 	joins   map[string]string // by the alias they add; all are of rows that are always there, or outer
 	fields  map[string]string // SQL by name
 	filters map[string]operand
@@ -274,28 +276,26 @@ func (s *statement) orderBy() (string, error) {
 	return " ORDER BY " + strings.Join(parts, ", "), nil
 }
 
-// source is FROM and WHERE, with the joins that select, where and order need.
+// source is FROM and WHERE, with the joins that these and uses need.
 func (s *statement) source(uses ...string) string {
 	where := strings.Join(s.where, " AND ")
-	b := strings.Builder{}
-	b.WriteString(" FROM " + s.relation.from)
-	for _, alias := range joinOrder {
-		join, ok := s.relation.joins[alias]
-		if !ok {
-			continue
-		}
-		for _, sql := range append(uses, where) {
-			if strings.Contains(sql, alias+".") {
-				b.WriteString(" " + join)
-				break
-			}
-		}
-	}
+	sql := " FROM " + s.relation.from + s.relation.join(append(uses, where)...)
 	if where != "" {
-		b.WriteString(" WHERE " + where)
+		sql += " WHERE " + where
 	}
-	return b.String()
+	return sql
+}
+
+// join gives the joins that some SQL needs.
+func (r *Relation) join(uses ...string) (sql string) {
+	for _, alias := range joinOrder {
+		join, ok := r.joins[alias]
+		if ok && slices.ContainsFunc(uses, func(u string) bool { return strings.Contains(u, alias+".") }) {
+			sql += " " + join
+		}
+	}
+	return sql
 }
 
 // joinOrder are the aliases of joined tables; none is the end of another alias.
-var joinOrder = []string{"usr", "grp", "dep"}
+var joinOrder = []string{"usr", "grp", "dep", "mbr", "sgd", "sgg", "sgk", "als"}

@@ -1,6 +1,10 @@
 package listing
 
-import backendai "backend.ai/manager"
+import (
+	"maps"
+
+	backendai "backend.ai/manager"
+)
 
 // names are enum names that are stored as they are.
 func names[T ~string](list ...T) map[string]string {
@@ -28,6 +32,7 @@ const lastChange = `greatest(k.created_at, k.terminated_at, k.status_changed) DE
 // Sessions are main kernels (spec/graphql §3.3).
 var Sessions = &Relation{
 	from: "public.kernels k",
+	key:  "k.id",
 	joins: map[string]string{
 		"usr": "JOIN public.users usr ON usr.uuid = k.user_uuid",
 		"grp": "JOIN public.groups grp ON grp.id = k.group_id",
@@ -70,6 +75,7 @@ var Sessions = &Relation{
 // Containers are kernels of all roles.
 var Containers = &Relation{
 	from: "public.kernels k",
+	key:  "k.id",
 	fields: map[string]string{
 		"id": "k.id::text", "idx": "k.cluster_idx", "role": "k.cluster_role", "hostname": "k.cluster_hostname", "cluster_idx": "k.cluster_idx",
 		"cluster_role": "k.cluster_role", "cluster_hostname": "k.cluster_hostname", "session_id": "k.session_id::text", "image": "k.image",
@@ -78,7 +84,7 @@ var Containers = &Relation{
 		"starts_at": "k.starts_at", "agent": "k.agent", "container_id": "k.container_id", "resource_opts": "nullif(k.resource_opts::text, 'null')",
 		"occupied_slots": "k.occupied_slots::text", "last_stat": "nullif(k.last_stat::text, 'null')",
 		// As conditions.
-		"kernel": "k.id", "session": "k.session_id", "of_status": "k.status", "domain_name": "k.domain_name", "access_key": "k.access_key", "of_agent": "k.agent",
+		"kernel": "k.id", "session": "k.session_id", "of_status": "k.status", "domain_name": "k.domain_name", "access_key": "k.access_key", "of_agent": "k.agent", "on_agent": "k.agent",
 	},
 	filters: map[string]operand{
 		"image": {sql: "k.image"}, "architecture": {sql: "k.architecture"}, "agent": {sql: "k.agent"}, "cluster_idx": {sql: "k.cluster_idx", kind: numberValue},
@@ -92,4 +98,29 @@ var Containers = &Relation{
 		"created_at": "k.created_at", "terminated_at": "k.terminated_at",
 	},
 	order: lastChange,
+}
+
+// LegacySessions are Sessions under the names of the deprecated queries; any column can order them.
+var LegacySessions = legacySessions()
+
+func legacySessions() *Relation {
+	r := *Sessions
+	r.fields = maps.Clone(Sessions.fields)
+	for name, sql := range map[string]string{
+		"sess_id": "k.session_name", "sess_type": "k.session_type::text", "session_name": "k.session_name", "session_type": "k.session_type::text",
+		"lang": "k.image", "user_uuid": "k.user_uuid::text", "mounts": "NULL::text[]",
+	} {
+		r.fields[name] = sql
+	}
+	r.filters = nil
+	r.orders = map[string]string{}
+	for _, column := range []string{"id", "session_id", "session_creation_id", "session_name", "session_type", "cluster_mode", "cluster_size", "cluster_role",
+		"cluster_idx", "cluster_hostname", "scaling_group", "agent", "agent_addr", "domain_name", "group_id", "user_uuid", "access_key", "image", "architecture",
+		"registry", "tag", "container_id", "occupied_slots", "occupied_shares", "environ", "mounts", "mount_map", "vfolder_mounts", "attached_devices",
+		"resource_opts", "bootstrap_script", "kernel_host", "repl_in_port", "repl_out_port", "stdin_port", "stdout_port", "service_ports", "preopen_ports",
+		"created_at", "terminated_at", "starts_at", "status", "status_changed", "status_info", "status_data", "callback_url", "startup_command", "result",
+		"internal_data", "container_log", "num_queries", "last_stat"} {
+		r.orders[column] = "k." + column
+	}
+	return &r
 }
