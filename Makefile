@@ -35,8 +35,8 @@ lint: arrows ## vet, staticcheck, format and the direction of imports
 arrows: ## check that imports only point down: cmd, api, actors, cluster and persistence, config, words
 	@$(GO) run ./test/arrows
 
-bench: build deps-test ## measure sessions/s, latencies and memory against real servers on this machine
-	$(GO) run ./test/load/bench
+bench: build deps-test $(VENV)/.ready ## measure sessions/s, latencies and memory against real servers on this machine
+	$(GO) run ./test/load bench
 
 deps-build:
 	@./test/packages.sh $(BUILD_PACKAGES)

@@ -4,6 +4,7 @@
 //	load sessions --count 500        create, wait until RUNNING, destroy
 //	load api --seconds 5             requests a second of a few routes
 //	load join --agents 100           how long until that many agents are ALIVE at once
+//	load bench                       all of that on servers of its own, beside the original's figures (make bench)
 //
 // With --redis it brings Go agents of its own (test/fakeagent), which cost a
 // fraction of what pretended agents in Python cost; without, it uses those that are

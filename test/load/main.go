@@ -26,7 +26,7 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: load sessions|api|join [flags]; load sessions -h lists them")
+		fmt.Fprintln(os.Stderr, "usage: load bench|sessions|api|join [flags]; load sessions -h lists them")
 		os.Exit(2)
 	}
 	o := options{}
@@ -41,7 +41,15 @@ func main() {
 	fs.IntVar(&o.agents, "agents", 10, "Go agents to bring")
 	fs.Float64Var(&o.seconds, "seconds", 3, "how long to ask each route")
 	fs.DurationVar(&o.delay, "create-delay", 300*time.Millisecond, "how long Go agents take to create a kernel")
+	binary := fs.String("manager", "bin/backend.ai", "bench: the program to measure")
 	_ = fs.Parse(os.Args[2:])
+	if os.Args[1] == "bench" {
+		if err := bench(context.Background(), o, *binary, pythonWithAgents()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	result, err := run(context.Background(), os.Args[1], o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

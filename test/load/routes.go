@@ -17,6 +17,10 @@ const listQuery = `query($l: Int!) { compute_session_list(limit: $l, offset: 0) 
 
 // api asks a few routes as often as they answer.
 func api(ctx context.Context, c *client, o options) (map[string]any, error) {
+	sample, err := c.create(ctx, "load-api-"+token(), o.image, false)
+	if err != nil {
+		return nil, err
+	}
 	graphql := func(query string, variables map[string]any) func() error {
 		body := map[string]any{"query": query, "variables": variables}
 		return func() error { return c.do(ctx, "POST", "/admin/gql", body, nil) }
@@ -27,7 +31,7 @@ func api(ctx context.Context, c *client, o options) (map[string]any, error) {
 	}{
 		{"GET /", func() error { return c.do(ctx, "GET", "/", nil, nil) }},
 		{"GET /auth", func() error { return c.do(ctx, "GET", "/auth?echo=x", nil, nil) }},
-		{"GET /session/_/match", func() error { return c.do(ctx, "GET", "/session/_/match?id="+url.QueryEscape("load-"), nil, nil) }},
+		{"GET /session/_/match", func() error { return c.do(ctx, "GET", "/session/_/match?id="+url.QueryEscape(sample.Name), nil, nil) }},
 		{"GraphQL keypair", graphql("query { keypair { access_key is_active } }", nil)},
 		{"GraphQL list of 100 sessions", graphql(listQuery, map[string]any{"l": 100})},
 	}
@@ -62,7 +66,7 @@ func api(ctx context.Context, c *client, o options) (map[string]any, error) {
 		wg.Wait()
 		result[r.name] = map[string]any{"per_s": float64(n.Load()) / o.seconds, "failed": failed.Load(), "ms": spreadOf(took)}
 	}
-	return result, nil
+	return result, c.do(ctx, "DELETE", "/session/"+sample.Name+"?forced=true", nil, nil)
 }
 
 // join has all agents say hello at once and waits until every one is ALIVE.
