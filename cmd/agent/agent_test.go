@@ -66,6 +66,10 @@ func TestLifeOfAPythonKernel(t *testing.T) {
 	c.check(c.exec(id, "6", "continue", ""), `build-finished 0 stdout:"building\n"`)
 	c.check(c.exec(id, "6", "continue", ""), `finished 3 stdout:"out\n" stderr:"err\n"`)
 
+	if got := c.exec(id, "m", "query", "big = bytearray(600 << 20)"); !strings.Contains(got, "MemoryError") && !strings.HasPrefix(got, "finished 137") {
+		t.Error("memory without limit: " + got)
+	}
+
 	run := "v1"
 	v1 := must(c, callosum.Execute{KernelID: id.String(), APIVersion: 1, Mode: "query", Code: "print(1)"})
 	if v1.V1 == nil || v1.V1.Stdout != "1\n" || len(v1.RunID) != 32 {
@@ -408,5 +412,32 @@ func TestAnnouncementsAndStatistics(t *testing.T) {
 	all := c.events()
 	if last, ok := all[len(all)-1].(event.AgentTerminated); !ok || last.Reason != "shutdown" {
 		t.Errorf("last event %+v", all[len(all)-1])
+	}
+}
+
+// The other degrees of isolation, which machines with fewer permissions fall back to.
+func TestWeakerIsolation(t *testing.T) {
+	t.Parallel()
+	for _, degree := range []string{"mounts", "process"} {
+		t.Run(degree, func(t *testing.T) {
+			c := newCluster(t, "--isolation", degree)
+			folder := t.TempDir()
+			for p := folder; p != "/tmp"; p = filepath.Dir(p) {
+				os.Chmod(p, 0o755)
+			}
+			os.WriteFile(filepath.Join(folder, "data"), []byte("d"), 0o644)
+			id, _ := c.create(images.RuntimePython, func(k *callosum.KernelCreationConfig) {
+				k.Mounts = []callosum.Mount{{Name: "v", HostPath: folder, KernelPath: "/home/work/v", Perm: "ro"}}
+			})
+			c.check(c.exec(id, "1", "query", "import os; print(open('v/data').read(), os.getcwd() == os.environ['HOME'], os.getuid() != 0, os.environ.get('AGENTS_SECRET'))"), `finished 0 stdout:"d True True None\n"`)
+			c.exec(id, "2", "query", "os.system('setsid sh -c \"sleep 1000 & sleep 1000\" &');")
+			c.stop(syscall.SIGKILL)
+			c.start()
+			c.check(c.exec(id, "3", "query", "id"), `finished 0 stdout:"<built-in function id>\n"`)
+			must(c, callosum.DestroyKernel{KernelID: id.String()})
+			if left := c.hosts(); len(left) > 0 {
+				t.Error(left)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"time"
 
@@ -18,6 +19,7 @@ func merged(c callosum.KernelCreationConfig, changes callosum.Map) (callosum.Ker
 	if len(changes) == 0 {
 		return c, nil
 	}
+	c.Environ, c.ResourceSlots = maps.Clone(c.Environ), maps.Clone(c.ResourceSlots) // decoding adds to maps
 	raw, err := json.Marshal(changes)
 	if err == nil {
 		err = json.Unmarshal(raw, &c)
