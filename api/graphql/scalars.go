@@ -136,9 +136,9 @@ func plainSlots(s string) bool {
 		return false
 	}
 	for s != "" {
-		_, after, ok := strings.Cut(s, `": "`)
+		name, after, ok := strings.Cut(s, `": "`)
 		end := strings.IndexByte(after, '"')
-		if !ok || end < 1 {
+		if !ok || end < 1 || strings.LastIndexByte(name, '"') != 0 {
 			return false
 		}
 		for i := range end {

@@ -30,10 +30,15 @@ func (a pageArgs) query(where ...listing.Condition) listing.Query {
 func parseTime(text string) (time.Time, bool) {
 	now := time.Now()
 	t, ok := signing.ParseDate(text, now)
-	if ok && t.Location() == time.UTC && !strings.ContainsAny(strings.ToUpper(text), "Z+") && !strings.HasSuffix(text, "-00:00") {
+	if ok && t.Location() == time.UTC && !namesUTC(strings.ToUpper(text)) {
 		t = time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.Local)
 	}
 	return t, ok
+}
+
+// namesUTC tells whether a date that was read as UTC says so itself.
+func namesUTC(upper string) bool {
+	return strings.ContainsAny(upper, "Z+") || strings.HasSuffix(upper, "-00:00") || strings.Contains(upper, "GMT") || strings.Contains(upper, "UTC")
 }
 
 // page is what a paginated list answers.
