@@ -91,6 +91,7 @@ func parse(args []string, out io.Writer) (*settings.Settings, error) {
 		uid        = f.Int("kernel-uid", -1, "account to run sessions as, when the agent is root")
 		gid        = f.Int("kernel-gid", -1, "and its group")
 		cpu        = f.Int("reserved-cpu", d.ReservedCPU, "cores to keep from sessions")
+		cpus       = f.Int("cpus", 0, "cores to give away, instead of those that are there; sessions share them when it is more")
 		mem        = f.String("reserved-mem", "1g", "memory to keep from sessions")
 		skip       = f.Bool("skip-manager-detection", false, "do not wait for a manager")
 		level      = f.String("log-level", d.LogLevel, "debug, info, warn or error")
@@ -152,6 +153,7 @@ func parse(args []string, out io.Writer) (*settings.Settings, error) {
 	set("kernel-uid", func() error { s.KernelUID = *uid; return nil })
 	set("kernel-gid", func() error { s.KernelGID = *gid; return nil })
 	set("reserved-cpu", func() error { s.ReservedCPU = *cpu; return nil })
+	set("cpus", func() error { return s.SetCPUs(*cpus) })
 	set("reserved-mem", func() error { return s.SetReservedMem(*mem) })
 	set("skip-manager-detection", func() error { s.SkipManagerDetection = *skip; return nil })
 	if err != nil {

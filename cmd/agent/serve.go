@@ -193,5 +193,8 @@ func configure(ctx context.Context, s *settings.Settings, dir *directory.Directo
 		log.Warn("this machine has neither python3 nor bash: there is nothing that sessions could run")
 	}
 	c.Pool, err = resources.Detect(s.ReservedCPU, s.ReservedMem)
+	if err == nil && s.CPUs > 0 {
+		c.Pool.Announce(s.CPUs)
+	}
 	return c, err
 }

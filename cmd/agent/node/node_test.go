@@ -133,8 +133,8 @@ func TestEnvironmentHasNothingOfTheAgents(t *testing.T) {
 		Environ: map[string]string{"A": "b=c", "BAD\x00": "x", "HOME2": "y", "TERM": "own"},
 		Image:   callosum.ImageConfig{Labels: map[string]string{backendai.LabelCoreCountEnvs: "OMP_NUM_THREADS"}},
 	}}
-	env := n.environ(r, images.Image{Path: "/opt/py/bin/python3"}, "/home/work")
-	for _, want := range []string{"A=b=c", "HOME=/home/work", "OMP_NUM_THREADS=2", "TERM=own", "PATH=/opt/py/bin:" + sandbox.Path, "USER=work"} {
+	env := n.environ(r, images.Image{Path: "/opt/py/bin/python3", Runtime: images.RuntimePython}, "/home/work", "/home/config")
+	for _, want := range []string{"A=b=c", "HOME=/home/work", "OMP_NUM_THREADS=2", "TERM=own", "PATH=/home/config/bin:/opt/py/bin:" + sandbox.Path, "USER=work"} {
 		if !slices.Contains(env, want) {
 			t.Errorf("%s is missing in %v", want, env)
 		}

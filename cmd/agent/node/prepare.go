@@ -117,13 +117,16 @@ func (n *Node) servicePorts(r *record) error {
 }
 
 // environ is all of a kernel's environment: nothing of the agent's own is in it.
-func (n *Node) environ(r *record, img images.Image, home string) []string {
+func (n *Node) environ(r *record, img images.Image, home, scripts string) []string {
 	env := map[string]string{
 		"HOME": home, "USER": "work", "LOGNAME": "work", "SHELL": "/bin/bash", "LANG": "C.UTF-8", "TERM": "xterm", "PWD": home, "TMPDIR": "/tmp",
 		"PATH": sandbox.Path,
 	}
 	if dir := filepath.Dir(img.Path); !slices.Contains(filepath.SplitList(sandbox.Path), dir) {
 		env["PATH"] = dir + ":" + sandbox.Path
+	}
+	if img.Runtime == images.RuntimePython {
+		env["PATH"] = scripts + "/bin:" + env["PATH"] // so that python is the image's, as users of images expect
 	}
 	if !r.Isolation.HasMounts() {
 		env["TMPDIR"] = n.layout(r.KernelID).tmp()
@@ -155,7 +158,7 @@ func (n *Node) hostSpec(r *record, img images.Image) host.Spec {
 		KernelID: r.KernelID, ServiceHost: n.config.BindHost, Bootstrap: r.Config.BootstrapScript != nil && *r.Config.BootstrapScript != "",
 		Sandbox: sandbox.Spec{
 			Isolation: r.Isolation, Account: n.config.Account.Inside(r.Isolation), Hostname: r.Config.ClusterHostname,
-			Root: l.root(), Work: l.work(), Tmp: l.tmp(), Config: l.config(), Prefixes: img.Prefixes, CPUs: r.Allocation.CPUs,
+			Root: l.root(), Work: l.work(), Tmp: l.tmp(), Config: l.config(), Prefixes: img.Prefixes, CPUs: n.config.Pool.Pins(r.Allocation),
 			Processes: n.config.MaxProcesses, Files: 65536,
 		},
 	}
@@ -180,7 +183,7 @@ func (n *Node) hostSpec(r *record, img images.Image) host.Spec {
 	if !r.Isolation.HasMounts() {
 		scripts = l.config()
 	}
-	s.Runner = runner.Config{Runtime: img.Runtime, Path: img.Path, Scripts: scripts, Dir: home, Env: n.environ(r, img, home)}
+	s.Runner = runner.Config{Runtime: img.Runtime, Path: img.Path, Scripts: scripts, Dir: home, Env: n.environ(r, img, home, scripts)}
 	return s
 }
 
@@ -197,10 +200,21 @@ func (n *Node) fill(r *record, spec host.Spec) error {
 		}
 		config["ssh/id_cluster"], config["ssh/id_cluster.pub"] = key.PrivateKey, key.PublicKey
 	}
+	if spec.Runner.Runtime == images.RuntimePython {
+		if err := os.MkdirAll(filepath.Join(l.config(), "bin"), 0o755); err != nil {
+			return err
+		}
+		// A script, not a link: an interpreter finds its virtual environment by the name it was started with.
+		start := "#!/bin/sh\nexec '" + strings.ReplaceAll(spec.Runner.Path, "'", `'\''`) + "' \"$@\"\n"
+		config["bin/python"], config["bin/python3"] = start, start
+	}
 	for name, text := range config {
 		p, mode := filepath.Join(l.config(), name), os.FileMode(0o644)
-		if name == "ssh/id_cluster" || name == "environ.txt" {
+		switch {
+		case name == "ssh/id_cluster" || name == "environ.txt":
 			mode = 0o600
+		case strings.HasPrefix(name, "bin/"):
+			mode = 0o755
 		}
 		if err := errors.Join(os.WriteFile(p, []byte(text), mode), os.Chmod(p, mode)); err != nil {
 			return err

@@ -23,13 +23,35 @@ type Allocation struct {
 type Pool struct {
 	mu   sync.Mutex
 	cpus []int // ids of the cores to give away
+	real []int // those of cpus that the machine has; the rest is announced only
 	mem  int64
 	held map[string]Allocation // by kernel
 }
 
 // NewPool makes a pool of the given cores and bytes.
 func NewPool(cpus []int, mem int64) *Pool {
-	return &Pool{cpus: cpus, mem: mem, held: map[string]Allocation{}}
+	return &Pool{cpus: cpus, real: cpus, mem: mem, held: map[string]Allocation{}}
+}
+
+// Announce makes the pool give away count cores, whatever the machine has: fewer, or more, which sessions then share. It is for
+// machines whose sessions mostly wait.
+func (p *Pool) Announce(count int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for next := slices.Max(p.real) + 1; len(p.cpus) < count; next++ {
+		p.cpus = append(slices.Clip(p.cpus), next)
+	}
+	p.cpus = p.cpus[:count]
+}
+
+// Pins are the cores that a kernel with this allocation may run on; none means all, as when cores are shared.
+func (p *Pool) Pins(a Allocation) []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.cpus) > len(p.real) {
+		return nil
+	}
+	return a.CPUs
 }
 
 // Detect makes a pool of what this machine has beyond the reserved amounts. It fails when nothing is left, as the original's

@@ -123,3 +123,23 @@ func TestPorts(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAnnouncedCoresAreShared(t *testing.T) {
+	p := NewPool([]int{2, 3}, 1000)
+	if pins := p.Pins(Allocation{CPUs: []int{3}}); !slices.Equal(pins, []int{3}) {
+		t.Errorf("pins %v", pins)
+	}
+	p.Announce(5)
+	if cpus, _ := p.Capacity(); cpus != 5 {
+		t.Errorf("%d cores", cpus)
+	}
+	a, err := p.Allocate("a", map[string]string{"cpu": "5", "mem": "1"})
+	if err != nil || !slices.Equal(a.CPUs, []int{2, 3, 4, 5, 6}) || len(p.Pins(a)) != 0 {
+		t.Errorf("%+v %v pinned to %v", a, err, p.Pins(a))
+	}
+	q := NewPool([]int{2, 3}, 1000)
+	q.Announce(1)
+	if cpus, _ := q.Capacity(); cpus != 1 {
+		t.Errorf("%d cores", cpus)
+	}
+}

@@ -47,6 +47,8 @@ type Settings struct {
 
 	ReservedCPU int
 	ReservedMem int64
+	// CPUs is how many cores to give away; 0: what is there beyond the reserved ones.
+	CPUs int
 
 	LogLevel  string // debug, info, warn, error
 	LogFormat string // text or json
@@ -80,8 +82,9 @@ type file struct {
 		MaxProcesses   *int64 `toml:"max-processes"`
 	}
 	Resource struct {
-		ReservedCPU any `toml:"reserved-cpu"`
-		ReservedMem any `toml:"reserved-mem"`
+		ReservedCPU any  `toml:"reserved-cpu"`
+		ReservedMem any  `toml:"reserved-mem"`
+		CPUs        *int `toml:"cpus"`
 	}
 	Logging struct {
 		Level string
@@ -216,6 +219,9 @@ func (s *Settings) apply(raw []byte) (err error) {
 	if f.Resource.ReservedMem != nil {
 		keep("resource.reserved-mem", s.SetReservedMem(fmt.Sprint(f.Resource.ReservedMem)))
 	}
+	if f.Resource.CPUs != nil {
+		keep("resource.cpus", s.SetCPUs(*f.Resource.CPUs))
+	}
 	text(&s.LogLevel, strings.ToLower(f.Logging.Level))
 	if s.LogLevel == "warning" {
 		s.LogLevel = "warn"
@@ -267,6 +273,15 @@ func (s *Settings) SetReservedMem(text string) error {
 	size, err := backendai.ParseBytes(text)
 	s.ReservedMem = int64(size)
 	return err
+}
+
+// SetCPUs takes how many cores to give away.
+func (s *Settings) SetCPUs(n int) error {
+	if n < 1 || n > 100000 {
+		return fmt.Errorf("%d is no number of cores (1 to 100000)", n)
+	}
+	s.CPUs = n
+	return nil
 }
 
 // Check holds the settings against each other. Errors: InvalidConfig.
