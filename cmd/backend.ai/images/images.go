@@ -120,6 +120,12 @@ func find(ctx context.Context, db querier, text, architecture string) (Image, er
 
 // Put inserts an image, or updates the one of the same reference and architecture; its aliases stay.
 func Put(ctx context.Context, pool *pgxpool.Pool, i Image) error {
+	if i.Labels == nil {
+		i.Labels = map[string]string{}
+	}
+	if i.Resources == nil {
+		i.Resources = backendai.ImageResources{}
+	}
 	return coded(postgres.InTx(ctx, pool, pgx.TxOptions{IsoLevel: pgx.Serializable}, func(tx pgx.Tx) error {
 		args := []any{i.Canonical, i.Architecture, i.Registry, i.Name, i.Tag, i.Digest, i.SizeBytes, nullable(strings.Join(i.Accelerators, ",")), i.Labels, i.Resources}
 		tag, err := tx.Exec(ctx, `UPDATE public.images SET registry = $3, image = $4, tag = $5, config_digest = $6, size_bytes = $7, accelerators = $8, labels = $9, resources = $10

@@ -90,7 +90,7 @@ namespace and not quoted for you: see "etcd quote" for names with colons and sla
 	return group
 }
 
-// putJSON writes a nested object; KEY '' is the root of the namespace.
+// putJSON writes a nested object; KEY ” is the root of the namespace.
 func putJSON(ctx context.Context, c *shared.Client, s shared.Scope, cmd *cobra.Command, args []string) error {
 	var text []byte
 	var err error

@@ -122,13 +122,11 @@ func compactRedis(ctx context.Context, t *tools) error {
 		return err
 	}
 	if appendOnly["appendonly"] == "yes" {
-		err = client.Do(ctx, client.B().Bgrewriteaof().Build()).Error()
-		t.log.Info("Issued BGREWRITEAOF to Redis.", "error", err)
-	} else {
-		err = client.Do(ctx, client.B().Bgsave().Schedule().Build()).Error()
-		t.log.Info("Issued BGSAVE SCHEDULE to Redis.", "error", err)
+		t.log.Info("Issued BGREWRITEAOF to Redis.")
+		return client.Do(ctx, client.B().Bgrewriteaof().Build()).Error()
 	}
-	return err
+	t.log.Info("Issued BGSAVE SCHEDULE to Redis.")
+	return client.Do(ctx, client.B().Bgsave().Schedule().Build()).Error()
 }
 
 // urlOf is how psql is told where the database is; the password goes another way.

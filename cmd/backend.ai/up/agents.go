@@ -77,7 +77,7 @@ type agentFile struct {
 // prepare gives agent number n of count its directory, file and ports, and ends what is left of it from an earlier run.
 func (s *agents) prepare(n, count int, group, etcdUser string) (*agent, error) {
 	name := fmt.Sprint(n)
-	dir, err := s.dir.mkdir("agents", name)
+	dir, err := s.dir.mkdirOpen("agents", name)
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,9 @@ func aliasUnlessThere(ctx context.Context, pool *pgxpool.Pool, alias string, tar
 			return nil
 		}
 	}
-	n := slices.IndexFunc(list, func(i images.Image) bool { return i.Canonical == target.Canonical() && i.Architecture == target.Architecture })
+	n := slices.IndexFunc(list, func(i images.Image) bool {
+		return i.Canonical == target.Canonical() && i.Architecture == target.Architecture
+	})
 	if n < 0 {
 		return nil
 	}

@@ -209,7 +209,7 @@ func (c *Cluster) fill(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := c.writeAccounts(first); err != nil {
 		return err
 	}
-	if _, err := c.dir.mkdir("folders", localFolders); err != nil {
+	if _, err := c.dir.mkdirOpen("folders", localFolders); err != nil {
 		return err
 	}
 	settings, err := shared.Open(ctx, shared.ConfigOf(c.cfg.Etcd))

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/google/uuid"
+
 	backendai "backend.ai/manager"
 )
 
@@ -27,7 +29,8 @@ type directory struct {
 
 // state is what must not change over restarts.
 type state struct {
-	// Name is the machine's at the first start: agents and manager are called after it, and rows refer to them.
+	// Name is the machine's at the first start and something that tells clusters on one machine apart: agents and manager are called
+	// after it, rows refer to them, and control groups are named after agents.
 	Name          string         `json:"name"`
 	Secret        string         `json:"secret"` // manager.secret
 	RedisPassword string         `json:"redis_password"`
@@ -42,12 +45,7 @@ func openDirectory(path string) (*directory, error) {
 		return nil, err
 	}
 	d := &directory{path: path}
-	// Users without privileges pass through when root owns it (see doc.go); what is secret below is closed by itself.
-	mode := fs.FileMode(0o700)
-	if os.Geteuid() == 0 {
-		mode = 0o755
-	}
-	if err := os.MkdirAll(path, mode); err != nil {
+	if err := os.MkdirAll(path, openMode()); err != nil {
 		return nil, backendai.Errorf(backendai.InvalidConfig, "the data directory can't be made: %v", err)
 	}
 	entries, err := os.ReadDir(path)
@@ -79,13 +77,24 @@ func (d *directory) file(names ...string) string {
 	return filepath.Join(append([]string{d.path}, names...)...)
 }
 
-// mkdir makes a directory below, as open as the data directory itself.
-func (d *directory) mkdir(names ...string) (string, error) {
-	path := d.file(names...)
-	mode := fs.FileMode(0o700)
+// mkdir makes a directory below that only its owner enters.
+func (d *directory) mkdir(names ...string) (string, error) { return d.mkdirMode(0o700, names...) }
+
+// mkdirOpen makes a directory below that is as open as the data directory itself: kernels have something in it.
+func (d *directory) mkdirOpen(names ...string) (string, error) {
+	return d.mkdirMode(openMode(), names...)
+}
+
+// openMode lets users without privileges pass through when root owns a directory (see doc.go).
+func openMode() fs.FileMode {
 	if os.Geteuid() == 0 {
-		mode = 0o755
+		return 0o755
 	}
+	return 0o700
+}
+
+func (d *directory) mkdirMode(mode fs.FileMode, names ...string) (string, error) {
+	path := d.file(names...)
 	if err := os.MkdirAll(path, mode); err != nil {
 		return "", backendai.Errorf(backendai.InvalidConfig, "%v", err)
 	}
@@ -116,7 +125,7 @@ func (d *directory) load() error {
 		if err != nil || strings.ContainsAny(name, "/ \t") || name == "" {
 			name = "local"
 		}
-		d.state = state{Name: name, Secret: backendai.RandomToken(24), RedisPassword: backendai.RandomToken(24)}
+		d.state = state{Name: name + "-" + uuid.NewString()[:4], Secret: backendai.RandomToken(24), RedisPassword: backendai.RandomToken(24)}
 	case err != nil:
 		return backendai.Errorf(backendai.InvalidConfig, "%s can't be used: %v", d.file("state.json"), err)
 	}

@@ -3,11 +3,25 @@ package up
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"time"
 
 	"backend.ai/manager/cmd/backend.ai/client"
 )
+
+// pagePath is where the page about the live cluster is, if the manager has one.
+const pagePath = "/inspect/"
+
+// serves tells whether there is a page at a URL.
+func serves(url string) bool {
+	resp, err := (&http.Client{Timeout: 2 * time.Second}).Get(url)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
 
 // panel is what a person sees when the cluster is ready.
 func panel(out io.Writer, c *Cluster, took time.Duration) {
@@ -23,7 +37,9 @@ func panel(out io.Writer, c *Cluster, took time.Duration) {
 		line("keys", "those of the database, which had accounts before")
 	}
 	line("login", "%s", c.login())
-	line("page", "%s/inspect/", c.Endpoint())
+	if page := c.Endpoint() + pagePath; serves(page) {
+		line("page", "%s", page)
+	}
 	line("logs", "%s", c.dir.file("logs"))
 	data := ""
 	if c.o.Dir != client.DataDir() {

@@ -63,9 +63,6 @@ func (c *Cluster) useEtcd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Chmod(dir, 0o700); err != nil { // it insists
-		return err
-	}
 	e, err := startEtcd(ctx, dir, c.dir.file("logs"), port, peer)
 	if err != nil {
 		return err
