@@ -73,16 +73,24 @@ func (a *Actor) Facts() inspector.Facts {
 	}
 	d["scaling_group"], d["addr"], d["version"] = c.Row.ScalingGroup, c.Row.Addr, c.Row.Version
 	d["schedulable"], d["available_slots"], d["last_seen"] = c.Row.Schedulable, c.Row.AvailableSlots, c.seen
-	if a.svc.Agents != nil {
-		if l, ok := a.svc.Agents.Link(a.peer()); ok {
-			d["link"] = map[string]any{
-				"state": l.State.String(), "since": l.Since, "waiting": l.Waiting, "in_flight": l.InFlight, "sent": l.Sent, "received": l.Received,
-				"timed_out": l.TimedOut, "failed": l.Failed, "connects": l.Connects, "last_error": l.LastError,
-				"round_trip_ms": float64(l.RoundTrip.Microseconds()) / 1000, "breaker": l.Breaker.String(),
-			}
-		}
+	links, peer := a.svc.Agents, a.peer()
+	return inspector.Facts{State: string(c.Row.Status), Detail: d, Live: func() map[string]any { return link(links, peer) }}
+}
+
+// link tells of the connection to an agent, if there is one.
+func link(links *callosum.Client, peer callosum.Peer) map[string]any {
+	if links == nil {
+		return nil
 	}
-	return inspector.Facts{State: string(c.Row.Status), Detail: d}
+	l, ok := links.Link(peer)
+	if !ok {
+		return nil
+	}
+	return map[string]any{"link": map[string]any{
+		"state": l.State.String(), "since": l.Since, "waiting": l.Waiting, "in_flight": l.InFlight, "sent": l.Sent, "received": l.Received,
+		"timed_out": l.TimedOut, "failed": l.Failed, "connects": l.Connects, "last_error": l.LastError,
+		"round_trip_ms": float64(l.RoundTrip.Microseconds()) / 1000, "breaker": l.Breaker.String(),
+	}}
 }
 
 func (a *Actor) peer() callosum.Peer {

@@ -2,6 +2,7 @@ package inspector
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"sync"
 	"time"
@@ -43,6 +44,9 @@ type Factual interface {
 type Facts struct {
 	State  string         // a word of its state machine, "" when it has none
 	Detail map[string]any // a few plain values, rendered as JSON
+	// Live adds what changes without a message to the actor, as the state of a connection does. It is called whenever someone
+	// looks, on any goroutine, so it must only read what is safe to read; nil: nothing.
+	Live func() map[string]any
 }
 
 // Message is one handled message.
@@ -158,6 +162,19 @@ func (e *Entry) failed(reason any) {
 
 // Snapshot copies the entry.
 func (e *Entry) Snapshot() Snapshot {
+	s, live := e.snapshot()
+	if live != nil {
+		facts := maps.Clone(s.Facts)
+		if facts == nil {
+			facts = map[string]any{}
+		}
+		maps.Copy(facts, live())
+		s.Facts = facts
+	}
+	return s
+}
+
+func (e *Entry) snapshot() (Snapshot, func() map[string]any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
@@ -191,7 +208,7 @@ func (e *Entry) Snapshot() Snapshot {
 	for i := range min(e.recentNext, recentMessages) {
 		s.Recent = append(s.Recent, e.recent[(e.recentNext-1-i)%recentMessages])
 	}
-	return s
+	return s, e.facts.Live
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -68,8 +68,8 @@ func New(cfg Config) *Node {
 // Start brings the actor system up and begins to take all shards. It returns as soon as
 // the node can take messages; Ready tells when the shards are owned.
 func (n *Node) Start() error {
-	quiet := func(*actor.ActorSystem) *slog.Logger { return n.cfg.Log.With("lib", "protoactor") }
-	system := actor.NewActorSystem(actor.WithLoggerFactory(quiet))
+	logger := slog.New(quiet{n.cfg.Log.Handler()}).With("lib", "protoactor")
+	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger }))
 	n.svc = &services.Services{
 		Log: n.cfg.Log, System: system, Inspector: inspector.New(n.cfg.Name), Router: cluster.NewRouter(system, n.cfg.Shards),
 		Journal: n.cfg.Journal, Bus: n.cfg.Bus, Live: n.cfg.Live, Store: n.cfg.Store, Hooks: n.cfg.Hooks, Networks: n.cfg.Networks,

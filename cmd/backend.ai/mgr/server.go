@@ -53,6 +53,7 @@ func serve(cmd *cobra.Command, cfg *config.Manager) error {
 	}
 	defer func() { _ = system.Close() }()
 	log := system.Logger
+	slog.SetDefault(log) // libraries, and what has no logger of its own
 	if cfg.Debug.Enabled {
 		fmt.Fprintln(cmd.ErrOrStderr(), "== Manager configuration ==")
 		if err := console.WriteJSON(cmd.ErrOrStderr(), cfg); err != nil {

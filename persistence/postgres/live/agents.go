@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
+	"backend.ai/manager/persistence/postgres"
 	"backend.ai/manager/persistence/postgres/record"
 )
 
@@ -29,7 +30,7 @@ func scanAgent(row pgx.CollectableRow) (a record.Agent, err error) {
 func Agents(ctx context.Context, pool *pgxpool.Pool, shardOf func(string) string, shards []int32) ([]record.Agent, error) {
 	rows, err := pool.Query(ctx, `SELECT `+agentColumns+` FROM public.agents a WHERE `+shardOf("a.id::text")+` = ANY($1) ORDER BY a.id`, shards)
 	if err != nil {
-		return nil, fmt.Errorf("live: agents: %w", err)
+		return nil, fmt.Errorf("live: agents: %w", postgres.AsError(err))
 	}
 	return pgx.CollectRows(rows, scanAgent)
 }
@@ -38,7 +39,7 @@ func Agents(ctx context.Context, pool *pgxpool.Pool, shardOf func(string) string
 func GroupAgents(ctx context.Context, pool *pgxpool.Pool, scalingGroup string) ([]record.Agent, error) {
 	rows, err := pool.Query(ctx, `SELECT `+agentColumns+` FROM public.agents a WHERE a.scaling_group = $1 ORDER BY a.id`, scalingGroup)
 	if err != nil {
-		return nil, fmt.Errorf("live: agents of a scaling group: %w", err)
+		return nil, fmt.Errorf("live: agents of a scaling group: %w", postgres.AsError(err))
 	}
 	return pgx.CollectRows(rows, scanAgent)
 }

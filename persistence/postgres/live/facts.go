@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
+	"backend.ai/manager/persistence/postgres"
 )
 
 // ImageRow is an image as a request for a session needs it.
@@ -23,7 +24,7 @@ func ImagesByRef(ctx context.Context, pool *pgxpool.Pool, canonical, alias strin
  UNION ALL SELECT i.name, i.architecture, i.registry, i.config_digest, i.labels::json, i.resources FROM public.image_aliases a JOIN public.images i ON i.id = a.image WHERE a.alias = $2
  AND NOT EXISTS (SELECT 1 FROM public.images WHERE name = $1)`, canonical, alias)
 	if err != nil {
-		return nil, fmt.Errorf("live: images of a reference: %w", err)
+		return nil, fmt.Errorf("live: images of a reference: %w", postgres.AsError(err))
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r ImageRow, err error) {
 		err = row.Scan(&r.Name, &r.Architecture, &r.Registry, &r.Digest, &r.Labels, &r.Resources)
@@ -50,7 +51,7 @@ func ReadPersonal(ctx context.Context, pool *pgxpool.Pool, accessKey string, gro
 		return p, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("live: personal settings: %w", err)
+		return nil, fmt.Errorf("live: personal settings: %w", postgres.AsError(err))
 	}
 	return p, nil
 }
@@ -59,7 +60,7 @@ func ReadPersonal(ctx context.Context, pool *pgxpool.Pool, accessKey string, gro
 func AgentsOf(ctx context.Context, pool *pgxpool.Pool, ids []string) (map[string]bool, error) {
 	rows, err := pool.Query(ctx, `SELECT id FROM public.agents WHERE id = ANY($1)`, ids)
 	if err != nil {
-		return nil, fmt.Errorf("live: agents: %w", err)
+		return nil, fmt.Errorf("live: agents: %w", postgres.AsError(err))
 	}
 	found := make(map[string]bool)
 	var id string

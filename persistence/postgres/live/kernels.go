@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
+	"backend.ai/manager/persistence/postgres"
 	"backend.ai/manager/persistence/postgres/record"
 )
 
@@ -68,7 +69,7 @@ const alive = `k.session_id IN (SELECT l.session_id FROM public.kernels l WHERE 
 func Sessions(ctx context.Context, pool *pgxpool.Pool, shardOf func(string) string, shards []int32) ([][]record.Kernel, error) {
 	list, err := kernels(ctx, pool, alive+` AND `+shardOf("l.session_id::text")+` = ANY($1))`, shards)
 	if err != nil {
-		return nil, fmt.Errorf("live: sessions: %w", err)
+		return nil, fmt.Errorf("live: sessions: %w", postgres.AsError(err))
 	}
 	return bySession(list), nil
 }
@@ -95,7 +96,7 @@ func bySession(list []record.Kernel) (sessions [][]record.Kernel) {
 func Session(ctx context.Context, pool *pgxpool.Pool, id uuid.UUID) ([]record.Kernel, error) {
 	list, err := kernels(ctx, pool, `k.session_id = $1`, id)
 	if err != nil {
-		return nil, fmt.Errorf("live: session: %w", err)
+		return nil, fmt.Errorf("live: session: %w", postgres.AsError(err))
 	}
 	return list, nil
 }
@@ -109,14 +110,14 @@ func SessionOfKernel(ctx context.Context, pool *pgxpool.Pool, kernel uuid.UUID) 
 	case pgx.ErrNoRows:
 		return id, false, nil
 	}
-	return id, false, fmt.Errorf("live: session of a kernel: %w", err)
+	return id, false, fmt.Errorf("live: session of a kernel: %w", postgres.AsError(err))
 }
 
 // SessionsOn lists the live sessions with a kernel on an agent.
 func SessionsOn(ctx context.Context, pool *pgxpool.Pool, agent string) ([]uuid.UUID, error) {
 	rows, err := pool.Query(ctx, `SELECT DISTINCT session_id FROM public.kernels WHERE agent = $1 AND status NOT IN ('PENDING', 'TERMINATED', 'CANCELLED')`, agent)
 	if err != nil {
-		return nil, fmt.Errorf("live: sessions on an agent: %w", err)
+		return nil, fmt.Errorf("live: sessions on an agent: %w", postgres.AsError(err))
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 }
@@ -125,7 +126,7 @@ func SessionsOn(ctx context.Context, pool *pgxpool.Pool, agent string) ([]uuid.U
 func Allocations(ctx context.Context, pool *pgxpool.Pool, scalingGroup string) ([]record.Kernel, error) {
 	list, err := kernels(ctx, pool, `k.scaling_group = $1 AND k.agent IS NOT NULL AND k.status NOT IN ('PENDING', 'TERMINATED', 'CANCELLED')`, scalingGroup)
 	if err != nil {
-		return nil, fmt.Errorf("live: allocations: %w", err)
+		return nil, fmt.Errorf("live: allocations: %w", postgres.AsError(err))
 	}
 	return list, nil
 }
@@ -134,7 +135,7 @@ func Allocations(ctx context.Context, pool *pgxpool.Pool, scalingGroup string) (
 func Queue(ctx context.Context, pool *pgxpool.Pool, scalingGroup string) ([][]record.Kernel, error) {
 	list, err := kernels(ctx, pool, `k.scaling_group = $1 AND k.status = 'PENDING'`, scalingGroup)
 	if err != nil {
-		return nil, fmt.Errorf("live: queue: %w", err)
+		return nil, fmt.Errorf("live: queue: %w", postgres.AsError(err))
 	}
 	return bySession(list), nil
 }
@@ -152,7 +153,7 @@ func Remnants(ctx context.Context, pool *pgxpool.Pool, shardOf func(string) stri
  AND (k.status = 'TERMINATED' AND k.status_info = 'force-terminated' OR k.status = 'CANCELLED' AND k.status_info = 'failed-to-start')
  AND `+shardOf("k.session_id::text")+` = ANY($1)`, shards)
 	if err != nil {
-		return nil, fmt.Errorf("live: remnants: %w", err)
+		return nil, fmt.Errorf("live: remnants: %w", postgres.AsError(err))
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Remnant])
 }

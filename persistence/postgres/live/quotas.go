@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
+	"backend.ai/manager/persistence/postgres"
 )
 
 // ScalingGroup is how a pool of agents schedules.
@@ -23,7 +24,7 @@ type ScalingGroup struct {
 func Groups(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 	rows, err := pool.Query(ctx, `SELECT name FROM public.scaling_groups ORDER BY name`)
 	if err != nil {
-		return nil, fmt.Errorf("live: scaling groups: %w", err)
+		return nil, fmt.Errorf("live: scaling groups: %w", postgres.AsError(err))
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
@@ -38,7 +39,7 @@ func Group(ctx context.Context, pool *pgxpool.Pool, name string) (*ScalingGroup,
 	case pgx.ErrNoRows:
 		return nil, nil
 	}
-	return nil, fmt.Errorf("live: scaling group: %w", err)
+	return nil, fmt.Errorf("live: scaling group: %w", postgres.AsError(err))
 }
 
 // Quota is what binds the sessions of an owner, as the rows have it.
@@ -63,7 +64,7 @@ func ReadQuota(ctx context.Context, pool *pgxpool.Pool, accessKey string, group 
  FROM (SELECT 1) one LEFT JOIN public.keypairs k ON k.access_key = $1 LEFT JOIN public.keypair_resource_policies p ON p.name = k.resource_policy`,
 		accessKey, group, domain).Scan(&q.MaxConcurrentSessions, &q.MaxContainers, &q.IdleTimeout, &q.Keypair, &unspecified, &q.Group, &q.Domain)
 	if err != nil {
-		return nil, fmt.Errorf("live: quota: %w", err)
+		return nil, fmt.Errorf("live: quota: %w", postgres.AsError(err))
 	}
 	if unspecified != nil {
 		q.Unspecified = backendai.DefaultForUnspecified(*unspecified)
@@ -73,7 +74,7 @@ func ReadQuota(ctx context.Context, pool *pgxpool.Pool, accessKey string, group 
  UNION SELECT scaling_group FROM public.sgroups_for_groups WHERE "group" = $2
  UNION SELECT scaling_group FROM public.sgroups_for_keypairs WHERE access_key = $1)`, accessKey, group, domain)
 	if err != nil {
-		return nil, fmt.Errorf("live: allowed scaling groups: %w", err)
+		return nil, fmt.Errorf("live: allowed scaling groups: %w", postgres.AsError(err))
 	}
 	var name string
 	var opts json.RawMessage
@@ -81,7 +82,7 @@ func ReadQuota(ctx context.Context, pool *pgxpool.Pool, accessKey string, group 
 		q.Allowed[name] = append(json.RawMessage(nil), opts...)
 		return nil
 	}); err != nil {
-		return nil, fmt.Errorf("live: allowed scaling groups: %w", err)
+		return nil, fmt.Errorf("live: allowed scaling groups: %w", postgres.AsError(err))
 	}
 	return q, nil
 }
@@ -98,7 +99,7 @@ func Dependencies(ctx context.Context, pool *pgxpool.Pool, session uuid.UUID) ([
 	rows, err := pool.Query(ctx, `SELECT k.id, coalesce(k.session_name, ''), k.result = 'SUCCESS' FROM public.session_dependencies d
  JOIN public.kernels k ON k.id = d.depends_on WHERE d.session_id = $1 ORDER BY k.created_at, k.id`, session)
 	if err != nil {
-		return nil, fmt.Errorf("live: dependencies: %w", err)
+		return nil, fmt.Errorf("live: dependencies: %w", postgres.AsError(err))
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Dependency])
 }
@@ -116,7 +117,7 @@ type Image struct {
 func Images(ctx context.Context, pool *pgxpool.Pool, names []string) ([]Image, error) {
 	rows, err := pool.Query(ctx, `SELECT name, architecture, registry, config_digest, labels FROM public.images WHERE name = ANY($1) ORDER BY name, architecture`, names)
 	if err != nil {
-		return nil, fmt.Errorf("live: images: %w", err)
+		return nil, fmt.Errorf("live: images: %w", postgres.AsError(err))
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Image])
 }

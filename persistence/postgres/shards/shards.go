@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"time"
 
+	"backend.ai/manager/persistence/postgres"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -34,7 +35,7 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, want int) (int, error) {
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("shards: fix their number: %w", err)
+		return 0, fmt.Errorf("shards: fix their number: %w", postgres.AsError(err))
 	}
 	return count, nil
 }
@@ -45,7 +46,7 @@ func Take(ctx context.Context, pool *pgxpool.Pool, list []int32, owner string) (
 	rows, err := pool.Query(ctx, `WITH mine AS (SELECT shard FROM backendai_actors.shards WHERE shard = ANY($1) ORDER BY shard FOR UPDATE)
 UPDATE backendai_actors.shards s SET epoch = s.epoch + 1, owner = $2, taken_at = now() FROM mine WHERE s.shard = mine.shard RETURNING s.shard, s.epoch`, list, owner)
 	if err != nil {
-		return nil, fmt.Errorf("shards: take: %w", err)
+		return nil, fmt.Errorf("shards: take: %w", postgres.AsError(err))
 	}
 	epochs := make(map[int32]int64, len(list))
 	var shard int32
@@ -54,7 +55,7 @@ UPDATE backendai_actors.shards s SET epoch = s.epoch + 1, owner = $2, taken_at =
 		epochs[shard] = epoch
 		return nil
 	}); err != nil {
-		return nil, fmt.Errorf("shards: take: %w", err)
+		return nil, fmt.Errorf("shards: take: %w", postgres.AsError(err))
 	}
 	if len(epochs) != len(list) {
 		return nil, fmt.Errorf("shards: take: %d of %d shards have a row", len(epochs), len(list))
@@ -74,7 +75,7 @@ type Row struct {
 func List(ctx context.Context, pool *pgxpool.Pool) ([]Row, error) {
 	rows, err := pool.Query(ctx, `SELECT shard, epoch, owner, taken_at FROM backendai_actors.shards ORDER BY shard`)
 	if err != nil {
-		return nil, fmt.Errorf("shards: list: %w", err)
+		return nil, fmt.Errorf("shards: list: %w", postgres.AsError(err))
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Row])
 }
