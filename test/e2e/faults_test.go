@@ -285,7 +285,7 @@ func TestInspection(t *testing.T) {
 	}
 	check("session "+id, "/node/shard/session", "running")
 	check("kernel "+id, "/node/shard/session/kernel", "running")
-	if link, _ := check("agent i-local", "/node/shard/agent", "ALIVE")["link"].(map[string]any); link["state"] != "connected" {
+	if link, _ := check("agent i-local", "/node/shard/agent", "ALIVE")["link"].(map[string]any); link["state"] != "up" {
 		t.Errorf("the agent's link: %v", link)
 	}
 	if facts := check("scheduler default", "/node/shard/scheduler", "idle"); facts["queue"] != 0.0 || facts["allocations"] != 1.0 {

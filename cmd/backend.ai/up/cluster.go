@@ -193,6 +193,7 @@ func (c *Cluster) configure() error {
 		return err
 	}
 	c.log = system.Logger
+	slog.SetDefault(c.log) // libraries, and what has no logger of its own
 	c.onStop("log", func(context.Context) error { return system.Close() })
 	return nil
 }
