@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,12 +25,17 @@ func main() {
 	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
 	if sig := signalled(); sig != nil && code == console.Interrupted {
 		// As if there had been no handler, so that a shell that runs us in a loop stops as well.
+		signal.Reset(*sig)
 		_ = syscall.Kill(os.Getpid(), *sig)
 	}
 	os.Exit(code)
 }
 
-// untilSignal is a context that the first signal cancels; the next one finds the system's own handling. signalled is the signal, if there
+// sameSignal is how soon after a first signal a second one counts as the same: timeout(1) and some process managers signal a process and
+// then its group.
+const sameSignal = 500 * time.Millisecond
+
+// untilSignal is a context that the first signal cancels; a later one finds the system's own handling. signalled is the signal, if there
 // was one.
 func untilSignal() (ctx context.Context, signalled func() *syscall.Signal) {
 	wanted := []os.Signal{os.Interrupt, syscall.SIGTERM}
@@ -41,8 +47,9 @@ func untilSignal() (ctx context.Context, signalled func() *syscall.Signal) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() {
 		sig := <-arrived
-		signal.Reset(wanted...)
 		cancel(console.Signal{Signal: sig.(syscall.Signal)})
+		time.Sleep(sameSignal)
+		signal.Reset(wanted...)
 	}()
 	return ctx, func() *syscall.Signal {
 		if s, ok := context.Cause(ctx).(console.Signal); ok {

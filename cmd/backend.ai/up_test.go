@@ -79,6 +79,16 @@ func install(t *testing.T) string {
 	return bin
 }
 
+// agentOnPath is a PATH with an agent's program that is never run.
+func agentOnPath(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "backend.ai-agent"), []byte("#!/bin/false\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir + ":" + os.Getenv("PATH")
+}
+
 func (m *machine) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(m.bin, "backend.ai"), args...)
 	cmd.Dir = m.bin
@@ -240,7 +250,9 @@ func testUp(t *testing.T, m *machine) {
 		}
 	}
 	m.data = filepath.Join(home, "cluster")
-	onCluster := func(command string, args ...string) []string { return append([]string{command, "--data", m.data}, args...) }
+	onCluster := func(command string, args ...string) []string {
+		return append([]string{command, "--data", m.data}, args...)
+	}
 
 	first := m.up("--check", "--agents", "2")
 	if !regexp.MustCompile(`(?m)^Hello from Python 3\.\d+\.\d+: `).MatchString(first.said) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 
@@ -24,7 +25,11 @@ func DataDir() string {
 	}
 	base := os.Getenv("XDG_DATA_HOME")
 	if base == "" {
-		base = filepath.Join(os.Getenv("HOME"), ".local", "share")
+		home, err := os.UserHomeDir()
+		if u, e := user.Current(); err != nil && e == nil { // started by something that sets no HOME
+			home = u.HomeDir
+		}
+		base = filepath.Join(home, ".local", "share")
 	}
 	return filepath.Join(base, "backend.ai")
 }

@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,9 +14,18 @@ import (
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
 
+// people own the kernels.
+const people = `{
+  "domains": [{"name": "default"}],
+  "groups": [{"id": "2de2b969-1d04-48a6-af16-0bc8adb3c831", "name": "default", "domain_name": "default"}],
+  "keypair_resource_policies": [{"name": "default", "max_concurrent_sessions": 1, "max_containers_per_session": 1, "max_vfolder_count": 1, "max_vfolder_size": 0, "idle_timeout": 0}],
+  "users": [{"uuid": "dfa9da54-4b28-432f-be29-c0d680c7a412", "username": "u", "email": "u@example.com", "domain_name": "default", "role": "user"}],
+  "keypairs": [{"user_id": "u@example.com", "user": "dfa9da54-4b28-432f-be29-c0d680c7a412", "access_key": "AKIA", "secret_key": "x", "resource_policy": "default"}]
+}`
+
 func TestOnlyWhatEndedLongAgoGoes(t *testing.T) {
 	pool, ctx := dbtest.New(t), t.Context()
-	if _, err := fixture.Bootstrap(ctx, pool, fixture.Options{}); err != nil {
+	if _, err := fixture.Populate(ctx, pool, strings.NewReader(people)); err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()

@@ -2,11 +2,19 @@ package mgr
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/google/go-cmp/cmp"
@@ -181,6 +189,135 @@ func TestSchemaOneshot(t *testing.T) {
 	code, _, errs := command(t, "", "mgr", "schema", "show")
 	if code != 1 || !strings.Contains(errs, "different databases") || strings.Contains(errs, ":p@") {
 		t.Error(code, errs)
+	}
+}
+
+// TestStartServer: from the command line to an answering API, and an orderly end.
+func TestStartServer(t *testing.T) {
+	redis, err := embedded.New(embedded.Config{Dir: t.TempDir()})
+	if err == nil {
+		err = redis.Start(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = redis.Stop(t.Context()) }()
+	dir := site(t, dbtest.Config(t), etcdtest.New(t).Endpoint)
+	if code, _, errs := command(t, "", "mgr", "etcd", "put", "config/redis/addr", redis.Addr()); code != 0 {
+		t.Fatal(errs)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "manager.toml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := filepath.Join(dir, "pid")
+	more := fmt.Sprintf("[manager]\nservice-addr = %q\npid-file = %q\n[actors]\nshards = 8\n", addr, pid)
+	if err := os.WriteFile(file, append(text, more...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	root := console.Group("backend.ai", "", Command())
+	console.Prepare(root)
+	errs := &watched{wanted: "started handling API requests", seen: make(chan struct{})}
+	root.SetErr(errs)
+	root.SetArgs([]string{"mgr", "start-server", "-f", file, "--debug"})
+	ended := make(chan int, 1)
+	go func() { ended <- console.Execute(ctx, root) }()
+	select {
+	case <-errs.seen:
+	case code := <-ended:
+		t.Fatal(code, errs.String())
+	case <-time.After(time.Minute):
+		t.Fatal("the manager does not get ready: ", errs.String())
+	}
+	resp, err := http.Get("http://" + addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Error(resp.Status)
+	}
+	if raw, err := os.ReadFile(pid); err != nil || string(raw) != strconv.Itoa(os.Getpid()) {
+		t.Errorf("%q %v", raw, err)
+	}
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Error(code, errs.String())
+	}
+	if _, err := os.Stat(pid); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("the PID file stayed:", err)
+	}
+	for _, want := range []string{"== Manager configuration ==", "terminated."} {
+		if !strings.Contains(errs.String(), want) {
+			t.Errorf("no %q in %s", want, errs.String())
+		}
+	}
+	if password := dbPassword(text); password == "" || strings.Contains(errs.String(), password) {
+		t.Error("the password shows")
+	}
+}
+
+// watched is a log that tells when it says something.
+type watched struct {
+	mu     sync.Mutex
+	text   strings.Builder
+	wanted string
+	seen   chan struct{}
+}
+
+func (w *watched) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text.Write(p)
+	if w.wanted != "" && strings.Contains(w.text.String(), w.wanted) {
+		close(w.seen)
+		w.wanted = ""
+	}
+	return len(p), nil
+}
+
+func (w *watched) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+// dbPassword is the password in a manager.toml of site.
+func dbPassword(text []byte) string {
+	_, rest, _ := strings.Cut(string(text), "password = \"")
+	password, _, _ := strings.Cut(rest, "\"")
+	return password
+}
+
+func TestAccountOf(t *testing.T) {
+	if a, err := accountOf("", ""); err != nil || a.drop {
+		t.Error(a, err)
+	}
+	if os.Geteuid() != 0 {
+		if a, err := accountOf("nobody", ""); err != nil || a.drop {
+			t.Error("only root can change its user:", a, err)
+		}
+		return
+	}
+	byName, err := accountOf("nobody", "")
+	byNumber, err2 := accountOf(strconv.Itoa(byName.uid), "")
+	if err != nil || err2 != nil || byName.uid == 0 || !cmp.Equal(byName, byNumber, cmp.AllowUnexported(account{})) {
+		t.Error(byName, byNumber, err, err2)
+	}
+	if _, err := accountOf("no-such-user", ""); err == nil {
+		t.Error("an unknown user is accepted")
 	}
 }
 

@@ -61,6 +61,9 @@ func run(cmd *cobra.Command, o Options) error {
 		err = c.check(ctx, cmd.OutOrStdout(), p)
 	}
 	p.Close()
+	if err != nil && ctx.Err() != nil { // whatever it broke on, that is why
+		err = ctx.Err()
+	}
 	if err != nil {
 		return stopped(c, err)
 	}
