@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -45,12 +48,23 @@ func panel(out io.Writer, c *Cluster, took time.Duration) {
 	if c.o.Dir != client.DataDir() {
 		data = "--data " + c.dir.path + " "
 	}
-	fmt.Fprintf(&b, "\nNext, in another terminal:\n\n  backend.ai run %s-c 'print(6 * 7)' %s\n", data, pythonAlias)
+	fmt.Fprintf(&b, "\nNext, in another terminal:\n\n  %s run %s-c 'print(6 * 7)' %s\n", program(), data, pythonAlias)
 	if c.account != nil {
 		fmt.Fprintf(&b, "\nThe official client works too:\n\n  export $(cat %s)\n", c.dir.file(client.EnvFile))
 	}
 	fmt.Fprint(&b, "\n^C stops it.\n")
 	_, _ = io.WriteString(out, b.String())
+}
+
+// program is how to call this binary again from a shell.
+func program() string {
+	self, err := os.Executable()
+	if found, lookErr := exec.LookPath("backend.ai"); err == nil && lookErr == nil {
+		if found, err := filepath.EvalSymlinks(found); err == nil && found == self {
+			return "backend.ai"
+		}
+	}
+	return os.Args[0]
 }
 
 // login tells where passwords are, never what they are: terminals are recorded.
