@@ -259,7 +259,7 @@ func testUp(t *testing.T, m *machine) {
 		t.Errorf("no session printed a line: %s", first.said)
 	}
 	keys, err := os.ReadFile(filepath.Join(m.data, "client.env"))
-	if err != nil || !regexp.MustCompile(`^BACKEND_ENDPOINT=http://127\.0\.0\.1:\d+\nBACKEND_ENDPOINT_TYPE=api\nBACKEND_ACCESS_KEY=AKIA\w+\nBACKEND_SECRET_KEY=\S+\n$`).Match(keys) {
+	if err != nil || !regexp.MustCompile(`^BACKEND_ENDPOINT=http://127\.0\.0\.1:\d+\nBACKEND_ENDPOINT_TYPE=api\nBACKEND_ACCESS_KEY=AKIA\w+\nBACKEND_SECRET_KEY=\S+\nexport .*\n$`).Match(keys) {
 		t.Errorf("%s %v", keys, err)
 	}
 	if st, err := os.Stat(filepath.Join(m.data, "client.env")); err != nil || st.Mode().Perm() != 0o600 {

@@ -241,8 +241,9 @@ func (c *Cluster) writeAccounts(first fixture.Bootstrapped) error {
 	if c.account == nil {
 		return nil
 	}
-	// Nothing but assignments, so that `export $(cat …)` works.
-	return c.dir.write(client.EnvFile, fmt.Sprintf("BACKEND_ENDPOINT=%s\nBACKEND_ENDPOINT_TYPE=api\nBACKEND_ACCESS_KEY=%s\nBACKEND_SECRET_KEY=%s\n",
+	// For a shell to source; the last line exports what an assignment alone would keep to the shell.
+	return c.dir.write(client.EnvFile, fmt.Sprintf("BACKEND_ENDPOINT=%s\nBACKEND_ENDPOINT_TYPE=api\nBACKEND_ACCESS_KEY=%s\nBACKEND_SECRET_KEY=%s\n"+
+		"export BACKEND_ENDPOINT BACKEND_ENDPOINT_TYPE BACKEND_ACCESS_KEY BACKEND_SECRET_KEY\n",
 		c.Endpoint(), c.account.AccessKey, c.account.SecretKey.Reveal()), true)
 }
 

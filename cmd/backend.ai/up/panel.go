@@ -50,7 +50,7 @@ func panel(out io.Writer, c *Cluster, took time.Duration) {
 	}
 	fmt.Fprintf(&b, "\nNext, in another terminal:\n\n  %s run %s-c 'print(6 * 7)' %s\n", program(), data, pythonAlias)
 	if c.account != nil {
-		fmt.Fprintf(&b, "\nThe official client works too:\n\n  export $(cat %s)\n", c.dir.file(client.EnvFile))
+		fmt.Fprintf(&b, "\nThe official client works too:\n\n  source %s\n", c.dir.file(client.EnvFile))
 	}
 	fmt.Fprint(&b, "\n^C stops it.\n")
 	_, _ = io.WriteString(out, b.String())
