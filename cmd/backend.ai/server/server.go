@@ -166,8 +166,9 @@ func (s *Server) startSettings(ctx context.Context) (*shared.Settings, error) {
 		return nil, err
 	}
 	s.onStop("settings", func(context.Context) error { settings.Stop(); return nil })
-	for _, w := range settings.Current().Warnings {
-		s.log.Warn("a shared setting is not as it should be", "problem", w.String())
+	// At the start someone is there to mend a bad value; later ones are logged, and the last good value stays.
+	if bad := settings.Current().Warnings; len(bad) > 0 {
+		return nil, backendai.Errorf(backendai.InvalidConfig, "etcd: %s", bad[0])
 	}
 	return settings, nil
 }
