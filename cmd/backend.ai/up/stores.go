@@ -162,7 +162,7 @@ func (c *Cluster) runRedis(ctx context.Context) error {
 			select {
 			case <-stopping:
 			default:
-				c.fail(fmt.Errorf("Redis ended by itself; its log is %s", filepath.Join(dir, "log")))
+				c.fail(fmt.Errorf("the embedded Redis ended by itself; its log is %s", filepath.Join(dir, "log")))
 			}
 		case <-stopping:
 		}
