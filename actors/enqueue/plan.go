@@ -100,7 +100,7 @@ func matching(images []Image, arch string) *Image {
 }
 
 // Plan makes the session's rows. The caller has called CheckRequest and ChooseImage and has looked for a live session of the name.
-// Errors: InvalidAPIParameters, QuotaExceeded, ScalingGroupNotFound, VFolderNotFound.
+// Errors: InvalidAPIParameters, QuotaExceeded, ScalingGroupNotFound, VFolderNotFound, QueryNotImplemented (see resolveMounts).
 func Plan(r *Request, f *Facts, image *Image, ids IDs) (*protocol.Create, error) {
 	startsAt, err := startTime(r, f.Now)
 	if err != nil {
@@ -116,7 +116,11 @@ func Plan(r *Request, f *Facts, image *Image, ids IDs) (*protocol.Create, error)
 	if err != nil {
 		return nil, err
 	}
-	internal, err := internalData(f)
+	mounts, err := resolveMounts(r, f)
+	if err != nil {
+		return nil, err
+	}
+	internal, err := internalData(f, mounts)
 	if err != nil {
 		return nil, err
 	}
@@ -139,10 +143,10 @@ func Plan(r *Request, f *Facts, image *Image, ids IDs) (*protocol.Create, error)
 	for _, p := range r.Config.PreopenPorts {
 		base.PreopenPorts = append(base.PreopenPorts, int32(p))
 	}
-	if base.VFolderMounts, err = json.Marshal(orEmpty(f.Mounts)); err != nil {
+	if base.VFolderMounts, err = json.Marshal(mounts); err != nil {
 		return nil, backendai.Internal(err)
 	}
-	for _, m := range f.Mounts {
+	for _, m := range mounts {
 		base.Mounts = append(base.Mounts, m.Name)
 	}
 	c := &protocol.Create{
@@ -253,22 +257,19 @@ func bootstrap(r *Request, f *Facts) *string {
 }
 
 // internalData gathers dotfiles and key pair for the agent (spec/scheduling-lifecycle §4 step 4).
-func internalData(f *Facts) (json.RawMessage, error) {
-	data := map[string]any{}
-	if len(f.Dotfiles) > 0 {
-		for _, d := range f.Dotfiles {
-			target := d.Path
-			if !path.IsAbs(target) {
-				target = "/home/work/" + target
-			}
-			for _, m := range f.Mounts {
-				if m.KernelPath == path.Clean(target) {
-					return nil, refuse("There is a kernel-side path from vfolders that conflicts with a dotfile '%s'.", d.Path)
-				}
+func internalData(f *Facts, mounts []Mount) (json.RawMessage, error) {
+	for _, d := range f.Dotfiles {
+		target := d.Path
+		if !path.IsAbs(target) {
+			target = path.Join(workDir, target)
+		}
+		for _, m := range mounts {
+			if m.KernelPath == path.Clean(target) {
+				return nil, refuse("There is a kernel-side path from vfolders that conflicts with a dotfile '%s'.", d.Path)
 			}
 		}
-		data["dotfiles"] = f.Dotfiles
 	}
+	data := map[string]any{"dotfiles": orEmpty(f.Dotfiles)} // always there, as the original sends it
 	if f.SSHPublicKey != "" && f.SSHPrivateKey != "" {
 		data["ssh_keypair"] = map[string]string{"public_key": f.SSHPublicKey, "private_key": string(f.SSHPrivateKey)}
 	}

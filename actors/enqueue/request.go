@@ -88,8 +88,9 @@ type Facts struct {
 	Dotfiles        []Dotfile // the lowest priority first: domain, group, keypair
 	SSHPublicKey    string
 	SSHPrivateKey   protocol.Secret
-	// Mounts are the folders of the request as resolved, and those that are mounted by themselves.
-	Mounts []Mount
+	// Folders that the owner may use, of the names that the request has and of those that are mounted by themselves: own ones first,
+	// then shared ones, then those of projects.
+	Folders []Folder
 
 	AutoPull   string
 	OverlayMTU string

@@ -25,6 +25,10 @@ type Config struct {
 	FailCreate func(kernel string) error
 	// Events is told of what the agent would publish, in order; nil: nobody listens.
 	Events func(name string, args ...any)
+	// Calls, if set, is shown every call just before it is served.
+	Calls func(callosum.Call)
+	// Logs, if set, is given the log of each container that ends, before do_sync_kernel_logs is told.
+	Logs func(container string, log []byte)
 }
 
 // Kernel is what the agent knows of one kernel.
@@ -33,6 +37,9 @@ type Kernel struct {
 	Config      callosum.KernelCreationConfig
 	Container   string
 	slots       backendai.ResourceSlots
+	ports       []callosum.ServicePort
+	files       map[string][]byte
+	log         []byte
 }
 
 // Agent is a pretended agent.
@@ -71,19 +78,10 @@ func (a *Agent) Start() error {
 		addr = a.server.Address()
 	}
 	a.server = callosum.NewServer(callosum.ServerConfig{Address: addr, MaxConcurrent: 4096, Logger: slog.New(slog.DiscardHandler)})
-	s := a.server
-	s.Handle(callosum.MethodPing, callosum.Typed(func(_ context.Context, r callosum.Ping) (string, error) { return r.Msg, nil }))
-	s.Handle(callosum.MethodCreateKernels, callosum.Typed(a.create))
-	s.Handle(callosum.MethodDestroyKernel, callosum.Typed(a.destroy))
-	s.Handle(callosum.MethodRestartKernel, callosum.Typed(a.restart))
-	s.Handle(callosum.MethodStartService, callosum.Typed(a.startService))
-	s.Handle(callosum.MethodExecute, callosum.Typed(a.execute))
-	s.Handle(callosum.MethodGetLogs, callosum.Typed(a.logs))
-	s.Handle(callosum.MethodInterruptKernel, callosum.Typed(a.interrupt))
-	for _, m := range []string{callosum.MethodCreateLocalNetwork, callosum.MethodDestroyLocalNetwork} {
-		s.Handle(m, func(context.Context, callosum.Arguments) ([]byte, error) { return []byte{0xc0}, nil })
+	for method, handler := range a.methods() {
+		a.server.Handle(method, a.shown(handler))
 	}
-	return s.Start()
+	return a.server.Start()
 }
 
 // Stop closes the agent's port; its kernels live on, as containers do.
@@ -167,7 +165,7 @@ func (a *Agent) create(ctx context.Context, r callosum.CreateKernels) ([]callosu
 func (a *Agent) createOne(ctx context.Context, r callosum.CreateKernels, id string, config callosum.KernelCreationConfig) (result callosum.KernelCreationResult, err error) {
 	a.event("kernel_preparing", id, r.CreationID, "")
 	a.event("kernel_creating", id, r.CreationID, "")
-	k := &Kernel{ID: id, Session: r.SessionID, Config: config, Container: token()}
+	k := &Kernel{ID: id, Session: r.SessionID, Config: config, Container: token(), files: make(map[string][]byte), log: []byte("fake container log of " + id + "\n")}
 	for name, amount := range config.ResourceSlots {
 		d, err := backendai.ParseDecimal(amount)
 		if err != nil {
@@ -187,8 +185,10 @@ func (a *Agent) createOne(ctx context.Context, r callosum.CreateKernels, id stri
 	a.kernels[id] = k
 	a.used = a.used.Add(k.slots)
 	a.created++
-	a.port += 2
-	port, delay := a.port, a.cfg.CreateDelay
+	port, delay := a.takePorts(2), a.cfg.CreateDelay
+	if config.ClusterRole == "main" || config.ClusterRole == "" {
+		k.ports = a.servicePorts(config)
+	}
 	a.mu.Unlock()
 	if delay > 0 {
 		select {
@@ -217,7 +217,7 @@ func (a *Agent) createOne(ctx context.Context, r callosum.CreateKernels, id stri
 	}
 	return callosum.KernelCreationResult{
 		ID: id, KernelHost: "127.0.0.1", ReplInPort: port, ReplOutPort: port + 1, ContainerID: k.Container,
-		ServicePorts: []callosum.ServicePort{{Name: "sshd", Protocol: "tcp", ContainerPorts: []int{2200}, HostPorts: []int{port}}},
+		ServicePorts: k.ports,
 		ResourceSpec: callosum.ResourceSpec{ContainerID: k.Container, Allocations: allocations},
 	}, nil
 }
@@ -232,57 +232,12 @@ func (a *Agent) destroy(_ context.Context, r callosum.DestroyKernel) (callosum.N
 	} else if a.cfg.DestroyDelay > 0 {
 		time.Sleep(a.cfg.DestroyDelay)
 	}
+	a.leaveLog(r.KernelID)
 	a.forget(r.KernelID)
 	if !r.SuppressEvents {
 		a.event("kernel_terminated", r.KernelID, reason, -1)
 	}
 	return callosum.Nothing{}, nil
-}
-
-func (a *Agent) restart(_ context.Context, r callosum.RestartKernel) (callosum.RestartResult, error) {
-	k, err := a.kernel(r.KernelID)
-	if err != nil {
-		return callosum.RestartResult{}, err
-	}
-	a.mu.Lock()
-	k.Container = token()
-	result := callosum.RestartResult{ContainerID: k.Container, ReplInPort: a.port, ReplOutPort: a.port + 1}
-	a.mu.Unlock()
-	a.event("kernel_started", r.KernelID, r.CreationID, "")
-	return result, nil
-}
-
-func (a *Agent) startService(_ context.Context, r callosum.StartService) (callosum.ServiceResult, error) {
-	if _, err := a.kernel(r.KernelID); err != nil {
-		return callosum.ServiceResult{}, err
-	}
-	return callosum.ServiceResult{Status: "failed", Error: "invalid service name"}, nil
-}
-
-func (a *Agent) execute(_ context.Context, r callosum.Execute) (callosum.ExecuteResult, error) {
-	k, err := a.kernel(r.KernelID)
-	if err != nil {
-		return callosum.ExecuteResult{}, err
-	}
-	code := 0
-	run := token()[:32]
-	if r.RunID != nil {
-		run = *r.RunID
-	}
-	return callosum.ExecuteResult{RunID: run, Status: "finished", ExitCode: &code, Console: [][]any{{"stdout", k.Container + "\n"}}}, nil
-}
-
-func (a *Agent) logs(_ context.Context, r callosum.GetLogs) (callosum.Logs, error) {
-	k, err := a.kernel(r.KernelID)
-	if err != nil {
-		return callosum.Logs{}, err
-	}
-	return callosum.Logs{Logs: "log of " + k.ID + "\n"}, nil
-}
-
-func (a *Agent) interrupt(_ context.Context, r callosum.InterruptKernel) (callosum.Nothing, error) {
-	_, err := a.kernel(r.KernelID)
-	return callosum.Nothing{}, err
 }
 
 func (a *Agent) kernel(id string) (*Kernel, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -110,7 +111,7 @@ func (f *Fleet) publish(agent, name string, args []any) {
 	}
 	kernel := backendai.KernelID{UUID: id}
 	step := event.KernelEnqueued{Kernel: kernel}
-	if name != "kernel_terminated" {
+	if strings.HasPrefix(name, "kernel_") && name != "kernel_terminated" {
 		step.Creation = backendai.CreationID(args[1].(string))
 	}
 	var e event.Event
@@ -123,6 +124,12 @@ func (f *Fleet) publish(agent, name string, args []any) {
 		e = event.KernelStarted(step)
 	case "kernel_terminated":
 		e = event.KernelTerminated{Kernel: kernel, Reason: args[1].(string), ExitCode: -1}
+	case "do_sync_kernel_logs":
+		e = event.DoSyncKernelLogs{Kernel: kernel, Container: args[1].(string)}
+	case "execution_started":
+		e = event.ExecutionStarted{Session: backendai.SessionID(kernel)}
+	case "execution_finished":
+		e = event.ExecutionFinished{Session: backendai.SessionID(kernel)}
 	default:
 		return
 	}

@@ -3,6 +3,8 @@ package callosum
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -82,6 +84,33 @@ func DecodeArguments(method string, payload []byte) (Arguments, error) {
 	}
 	a.args, a.kwargs = body.Args, body.Kwargs
 	return a, nil
+}
+
+// Call gives the arguments as plain values (see DecodeCall), for taps and tests.
+func (a Arguments) Call() (Call, error) {
+	c := Call{Method: a.method, Args: make([]any, len(a.args)), Kwargs: Map{}}
+	for i, raw := range a.args {
+		v, err := plain(raw)
+		if err != nil {
+			return c, err
+		}
+		c.Args[i] = v
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.kwargs)) {
+		v, err := plain(a.kwargs[name])
+		if err != nil {
+			return c, err
+		}
+		c.Kwargs = append(c.Kwargs, Entry{name, v})
+	}
+	return c, nil
+}
+
+func plain(raw msgpack.RawMessage) (any, error) {
+	if len(raw) == 0 { // how the decoder hands out a raw nil
+		return nil, nil
+	}
+	return DecodeValue(raw)
 }
 
 // Param names one parameter of a method and where its argument goes.

@@ -102,6 +102,9 @@ func (s *Resource) create(r *api.Request) error {
 	if done, err := s.existing(r, &req, image, owner.AccessKey, p.Reuse); done || err != nil {
 		return err
 	}
+	if facts.Folders, err = folders(r.Context(), s.pool, enqueue.FolderNames(&req), owner, folderRole(r, owner)); err != nil {
+		return err
+	}
 	message, err := enqueue.Plan(&req, facts, image, newIDs{})
 	if err != nil {
 		return err
@@ -146,6 +149,15 @@ func (s *Resource) sessionOwner(r *api.Request, key *string) (enqueue.Owner, err
 		who.Role, who.Delegated = o.Role, true
 	}
 	return who, nil
+}
+
+// folderRole is the role that decides which projects' folders are open: the owner's own, for one's own sessions too
+// (spec/vfolder-storage §7).
+func folderRole(r *api.Request, owner enqueue.Owner) backendai.UserRole {
+	if owner.Delegated {
+		return owner.Role
+	}
+	return r.Who().User.Role
 }
 
 // existing answers when a live session of that very name is there.

@@ -174,7 +174,7 @@ func (s *Resource) interrupt(r *api.Request) error {
 	if _, err := call(s, r, m.ID, callosum.InterruptKernel{KernelID: m.ID.String()}, callTimeout, false); err != nil {
 		return err
 	}
-	return r.Send(http.StatusNoContent, "application/octet-stream", nil)
+	return r.Send(http.StatusNoContent, "", nil)
 }
 
 // logs is the container's log: what was kept of a dead session, else what the agent has (spec/rest-session §8.1).

@@ -74,7 +74,7 @@ func (s *Resource) upload(r *api.Request) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return r.Send(http.StatusNoContent, "application/octet-stream", nil)
+	return r.Send(http.StatusNoContent, "", nil)
 }
 
 // uploadName is the file's path relative to the work directory. The official client percent-encodes it, slashes included

@@ -139,7 +139,7 @@ func (s *Resource) restart(r *api.Request) error {
 	if err != nil {
 		return err
 	}
-	return r.Send(http.StatusNoContent, "application/octet-stream", nil)
+	return r.Send(http.StatusNoContent, "", nil)
 }
 
 // destroy ends a session (spec/rest-session §4.4).
@@ -218,5 +218,5 @@ func (s *Resource) rename(r *api.Request) error {
 	if _, err = s.ask(r.Context(), m.ID, callTimeout, func(to protocol.ReplyTo) any { return &protocol.Rename{Name: p.name, Reply: to} }); err != nil {
 		return err
 	}
-	return r.Send(http.StatusNoContent, "application/octet-stream", nil)
+	return r.Send(http.StatusNoContent, "", nil)
 }
