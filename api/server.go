@@ -137,6 +137,7 @@ func New(config Config, deps Deps) *Server {
 		DisablePreParseMultipartForm: true,
 		BodyLimit:                    MaxBody, // larger ones are streamed, too
 		ReadBufferSize:               maxHead,
+		ReduceMemoryUsage:            true, // clients keep hundreds of connections that mostly wait
 		ReadTimeout:                  s.config.HeadTimeout,
 		IdleTimeout:                  s.config.IdleTimeout,
 		Concurrency:                  s.config.MaxConnections,

@@ -61,7 +61,7 @@ func (c Config) option(db int) rueidis.ClientOption {
 		InitAddress: []string{c.Addr}, ForceSingleClient: true, SelectDB: db, Password: c.Password.Reveal(), ClientName: "backend.ai-manager",
 		DisableCache: true, ConnWriteTimeout: 10 * time.Second, Dialer: net.Dialer{Timeout: time.Second, KeepAlive: 5 * time.Second},
 		// Half a MiB each way for every connection of five databases is more than this traffic needs.
-		ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 64 << 10,
+		ReadBufferEachConn: 64 << 10, WriteBufferEachConn: 64 << 10, RingScaleEachConn: 8,
 		RetryDelay: func(int, rueidis.Completed, error) time.Duration { return retryEvery },
 	}
 	if len(c.Sentinels) > 0 {

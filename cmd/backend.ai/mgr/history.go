@@ -13,9 +13,9 @@ import (
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/cmd/backend.ai/console"
-	"backend.ai/manager/cmd/backend.ai/history"
 	"backend.ai/manager/config"
 	"backend.ai/manager/persistence/postgres"
+	"backend.ai/manager/persistence/postgres/history"
 )
 
 func clearHistory(o *options) *cobra.Command {

@@ -11,7 +11,7 @@ import (
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/cmd/backend.ai/console"
-	"backend.ai/manager/cmd/backend.ai/images"
+	"backend.ai/manager/persistence/postgres/images"
 )
 
 // imageGroup is image: the images that sessions may use (spec/config-cli-ops §4.4).

@@ -21,10 +21,10 @@ import (
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/cmd/backend.ai/console"
-	"backend.ai/manager/cmd/backend.ai/images"
 	"backend.ai/manager/config/shared/etcdtest"
 	"backend.ai/manager/persistence/postgres"
 	"backend.ai/manager/persistence/postgres/dbtest"
+	"backend.ai/manager/persistence/postgres/images"
 	"backend.ai/manager/persistence/redis/embedded"
 )
 

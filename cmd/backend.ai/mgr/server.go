@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -52,6 +53,9 @@ func serve(cmd *cobra.Command, cfg *config.Manager) error {
 		return err
 	}
 	defer func() { _ = system.Close() }()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // sessions come in bursts, and memory is what the node's other services want
+	}
 	log := system.Logger
 	slog.SetDefault(log) // libraries, and what has no logger of its own
 	if cfg.Debug.Enabled {

@@ -10,7 +10,7 @@ import (
 
 	backendai "backend.ai/manager"
 	agentimages "backend.ai/manager/cmd/agent/images"
-	"backend.ai/manager/cmd/backend.ai/images"
+	"backend.ai/manager/persistence/postgres/images"
 )
 
 const (

@@ -11,10 +11,10 @@ import (
 
 	backendai "backend.ai/manager"
 	agentimages "backend.ai/manager/cmd/agent/images"
-	"backend.ai/manager/cmd/backend.ai/images"
 	"backend.ai/manager/config/shared"
 	"backend.ai/manager/config/shared/etcdtest"
 	"backend.ai/manager/persistence/postgres/dbtest"
+	"backend.ai/manager/persistence/postgres/images"
 )
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
