@@ -285,14 +285,4 @@ func (c *Core) enqueue() outbox.Effect {
 	return ToScheduler{m.ScalingGroup, &protocol.Enqueue{Session: s}}
 }
 
-func (c *Core) agents() []string {
-	var list []string
-	for _, m := range c.Members {
-		if m.Row.Agent != nil {
-			list = append(list, *m.Row.Agent)
-		}
-	}
-	return list
-}
-
 func text(s string) *string { return &s }

@@ -210,6 +210,7 @@ func (g *ground) python(ctx context.Context, interpreter, scenario string, agent
 	if err != nil {
 		return nil, err
 	}
+	fake.Stderr = os.Stderr
 	fake.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := fake.Start(); err != nil {
 		return nil, err

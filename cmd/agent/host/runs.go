@@ -145,7 +145,7 @@ func (r *Runs) input(q Request) error {
 	return r.executor.Input(q.Code)
 }
 
-func notUnderWay(id string) error { return fmt.Errorf("The run %s is not under way", id) }
+func notUnderWay(id string) error { return fmt.Errorf("run %s is not under way", id) }
 
 // take makes a result of what is queued, up to the first change of status; without one only if flush is set. again
 // permits to give once more what was given before.

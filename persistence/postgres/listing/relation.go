@@ -151,7 +151,8 @@ func (s *statement) filter(n node) (string, error) {
 func (s *statement) compare(c comparison) (string, error) {
 	o, ok := s.relation.filters[c.name]
 	if !ok {
-		return "", fmt.Errorf("Error trying to process rule \"binary_expr\":\n\n('Unknown/unsupported field name', %s)", backendai.Repr(c.name)) //nolint:staticcheck // clients know the text
+		//lint:ignore ST1005 clients know the text
+		return "", fmt.Errorf("Error trying to process rule \"binary_expr\":\n\n('Unknown/unsupported field name', %s)", backendai.Repr(c.name))
 	}
 	list, isList := c.value.([]any)
 	if isList != (c.op == "in") {
