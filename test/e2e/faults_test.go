@@ -160,7 +160,7 @@ func (c *cluster) keptState(when string) {
 	parallel(50, func(i int) {
 		var got string
 		var err error
-		for range 20 { // the agent may not be linked again yet
+		for range 20 { // polling with a deadline: the agent may not be linked again yet
 			if got, err = c.exec(fmt.Sprintf("live-%02d", i), "print(kept)"); err == nil {
 				break
 			}

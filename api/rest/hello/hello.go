@@ -1,5 +1,3 @@
-// Package hello answers GET /: which API and which manager this is. Clients ask it first, unsigned, to agree on a version
-// (spec/rest-core §1.5).
 package hello
 
 import "backend.ai/manager/api"

@@ -1,4 +1,3 @@
-// Package etcdtest runs an etcd inside the test process: one per call of New, on free loopback ports, in a directory of the test.
 package etcdtest
 
 import (

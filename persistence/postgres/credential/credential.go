@@ -1,9 +1,3 @@
-// Package credential makes and checks the secrets that rows hold: password
-// hashes of users and SSH keys of keypairs. Access and secret keys are words of
-// the root package (backendai.NewKeypair).
-//
-// Hashes are those of the original (spec/database §7), so users keep their
-// passwords when a database is adopted, and when it goes back.
 package credential
 
 import (

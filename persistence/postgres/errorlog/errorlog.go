@@ -1,5 +1,3 @@
-// Package errorlog writes public.error_logs, the errors that administrators look
-// through: those of agents, and those that clients met (spec/database §4.17).
 package errorlog
 
 import (

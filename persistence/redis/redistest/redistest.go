@@ -1,5 +1,3 @@
-// Package redistest gives tests a real Redis of their own: a redis-server on a free loopback port, in a directory of the test, stopped at
-// the test's end (and, should the test process be killed, with it).
 package redistest
 
 import (

@@ -1,0 +1,12 @@
+// Package ask lets code outside of actors (a request handler, a test) send a
+// message to an actor and wait for its answer.
+//
+//	handler ── Do(ctx, send) ──▶ ReplyTo travels  inside the message
+//	   ▲                              │
+//	   └── channel n ◀── desk ◀── Answer{n, value, err}
+//
+// One actor per node, the desk, takes all answers; so an answer is an ordinary
+// message and can come from another node, and a caller that has given up costs
+// nothing: its answer finds no channel. (protoactor's own Future races with its
+// timer and is not used.)
+package ask
