@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,6 +91,7 @@ type world struct {
 	agents []*fakeagent.Agent
 	bus    *bus
 	node   *Node
+	hears  atomic.Pointer[Node] // who hears events; agents send them on goroutines of their own
 	kill   context.CancelFunc
 }
 
@@ -144,6 +146,7 @@ func (w *world) start() {
 	if err := w.node.Start(); err != nil {
 		w.Fatal(err)
 	}
+	w.hears.Store(w.node)
 	ctx, cancel := context.WithTimeout(w.Context(), 20*time.Second)
 	defer cancel()
 	if err := w.node.Ready(ctx); err != nil {
@@ -179,7 +182,8 @@ func (w *world) heartbeat(a *fakeagent.Agent) {
 
 // event plays the bus: what agents publish reaches the node under test.
 func (w *world) event(name string, args ...any) {
-	if w.node == nil {
+	node := w.hears.Load()
+	if node == nil {
 		return
 	}
 	e := &protocol.AgentEvent{Name: name, Now: time.Now(), ExitCode: -1}
@@ -187,7 +191,7 @@ func (w *world) event(name string, args ...any) {
 	if name == "kernel_terminated" {
 		e.Reason = args[1].(string)
 	}
-	w.node.directory.deliver(e)
+	node.directory.deliver(e)
 }
 
 func kernelRow(name string, slots backendai.ResourceSlots) *record.Kernel {

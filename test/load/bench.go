@@ -104,7 +104,10 @@ func bench(ctx context.Context, o options, binary, python string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("    sessions/s %v, enqueue to RUNNING %v, destroy %v\n", result["sessions_per_s"], result["enqueue_to_running_ms"], result["destroy"])
+	figures, _ := result["result"].(map[string]any)
+	fmt.Printf("    %v sessions enqueued at %v/s; RUNNING %v at %v/s; enqueued to RUNNING %v ms; destroy %v\n", figures["asked"], figures["enqueue_per_s"],
+		figures["running"], figures["sessions_per_s"], figures["enqueue_to_running_ms"], figures["destroy"])
+	fmt.Printf("    the driver took %v of %v cores, all of the machine's processes %v\n", result["driver_cpu_cores"], result["cores"], result["machine_busy_cores"])
 	return nil
 }
 

@@ -3,41 +3,19 @@ package session
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/enqueue"
-	"backend.ai/manager/persistence/postgres"
+	"backend.ai/manager/persistence/postgres/live"
 )
 
-// accessible are the folders of a user by name, and those with a dot: own ones, those shared with him, those of his projects, in this
-// order. A permission given to him counts more than a project folder's own. An admin has all projects of his domain, a superadmin all
-// (spec/vfolder-storage §4.2).
-const accessible = `SELECT id::text, name, host, coalesce(permission, ''), "group", unmanaged_path FROM (
- SELECT 1 AS rank, v.id, v.name, v.host, v.permission::text, v."group", v.unmanaged_path FROM public.vfolders v WHERE v."user" = $1
- UNION ALL
- SELECT 2, v.id, v.name, v.host, p.permission::text, v."group", v.unmanaged_path
-  FROM public.vfolders v JOIN public.vfolder_permissions p ON p.vfolder = v.id WHERE p."user" = $1 AND v.ownership_type = 'user'
- UNION ALL
- SELECT 3, v.id, v.name, v.host, coalesce(p.permission, v.permission)::text, v."group", v.unmanaged_path
-  FROM public.vfolders v JOIN public.groups g ON g.id = v."group" LEFT JOIN public.vfolder_permissions p ON p.vfolder = v.id AND p."user" = $1
-  WHERE $2 = 'superadmin' OR $2 = 'admin' AND g.domain_name = $3
-   OR $2 NOT IN ('admin', 'superadmin') AND EXISTS (SELECT FROM public.association_groups_users m WHERE m.group_id = g.id AND m.user_id = $1)
-) f WHERE name = ANY($4) OR name LIKE '.%' ORDER BY rank, id`
-
-// folders reads those of the given names, and those with a dot.
+// folders reads those folders of an owner that have the given names, and those with a dot.
 func folders(ctx context.Context, pool *pgxpool.Pool, names []string, owner enqueue.Owner, role backendai.UserRole) ([]enqueue.Folder, error) {
-	if names == nil {
-		names = []string{}
+	rows, err := live.AccessibleFolders(ctx, pool, names, owner.UserID, owner.Domain, role)
+	list := make([]enqueue.Folder, len(rows))
+	for i, r := range rows {
+		list[i] = enqueue.Folder(r)
 	}
-	rows, err := pool.Query(ctx, accessible, owner.UserID, string(role), owner.Domain, names)
-	if err != nil {
-		return nil, postgres.AsError(err)
-	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f enqueue.Folder, err error) {
-		err = row.Scan(&f.ID, &f.Name, &f.Host, &f.Permission, &f.Group, &f.UnmanagedPath)
-		return f, err
-	})
-	return list, postgres.AsError(err)
+	return list, err
 }
