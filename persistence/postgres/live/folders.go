@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -23,8 +24,7 @@ type Folder struct {
 }
 
 // accessible are the folders of a user by name, and those with a dot: own ones, those shared with him, those of his projects, in this
-// order. A permission given to him counts more than a project folder's own. An admin has all projects of his domain, a superadmin all
-// (spec/vfolder-storage §4.2).
+// order. A permission given to him counts more than a project folder's own (spec/vfolder-storage §4.2).
 const accessible = `SELECT id::text, name, host, coalesce(permission, ''), "group", unmanaged_path FROM (
  SELECT 1 AS rank, v.id, v.name, v.host, v.permission::text, v."group", v.unmanaged_path FROM public.vfolders v WHERE v."user" = $1
  UNION ALL
@@ -33,16 +33,30 @@ const accessible = `SELECT id::text, name, host, coalesce(permission, ''), "grou
  UNION ALL
  SELECT 3, v.id, v.name, v.host, coalesce(p.permission, v.permission)::text, v."group", v.unmanaged_path
   FROM public.vfolders v JOIN public.groups g ON g.id = v."group" LEFT JOIN public.vfolder_permissions p ON p.vfolder = v.id AND p."user" = $1
-  WHERE $2 = 'superadmin' OR $2 = 'admin' AND g.domain_name = $3
-   OR $2 NOT IN ('admin', 'superadmin') AND EXISTS (SELECT FROM public.association_groups_users m WHERE m.group_id = g.id AND m.user_id = $1)
-) f WHERE name = ANY($4) OR name LIKE '.%' ORDER BY rank, id`
+  WHERE %s
+) f WHERE name = ANY($2) OR name LIKE '.%%' ORDER BY rank, id`
+
+// Whose projects: a superadmin has all, an admin those of his domain, others those that they belong to. Each is a text of its own, so
+// that the database plans it once and not at every call.
+var (
+	accessibleToAll    = fmt.Sprintf(accessible, "true")
+	accessibleToDomain = fmt.Sprintf(accessible, "g.domain_name = $3")
+	accessibleToMember = fmt.Sprintf(accessible, "EXISTS (SELECT FROM public.association_groups_users m WHERE m.group_id = g.id AND m.user_id = $1)")
+)
 
 // AccessibleFolders reads those of the given names, and those with a dot.
 func AccessibleFolders(ctx context.Context, pool *pgxpool.Pool, names []string, user uuid.UUID, domain string, role backendai.UserRole) ([]Folder, error) {
 	if names == nil {
 		names = []string{}
 	}
-	rows, err := pool.Query(ctx, accessible, user, string(role), domain, names)
+	query, args := accessibleToMember, []any{user, names}
+	switch role {
+	case backendai.RoleSuperadmin:
+		query = accessibleToAll
+	case backendai.RoleAdmin:
+		query, args = accessibleToDomain, append(args, domain)
+	}
+	rows, err := pool.Query(ctx, query, args...)
 	if err != nil {
 		return nil, postgres.AsError(err)
 	}
