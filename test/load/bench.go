@@ -100,7 +100,7 @@ func bench(ctx context.Context, o options, binary, python string) error {
 		return nil
 	}
 	fmt.Println("the same with driver and agents in Python (load.py, fake_agent.py), as the original was measured")
-	result, err := g.python(ctx, python, "sessions", 10, 200)
+	result, err := g.python(ctx, python, "sessions", 10, 1000)
 	if err != nil {
 		return err
 	}
