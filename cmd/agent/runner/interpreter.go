@@ -144,26 +144,40 @@ func (n *Interpreter) Complete(code string) error { return n.send("complete", "c
 
 // Interrupt does what Ctrl-C does at a terminal: it reaches the interpreter and the children of the code it runs. A shell
 // is interrupted again and again, because it loses an interrupt that arrives while it starts a program, and killed when
-// that does not help, as inside nested functions.
+// that does not help, as inside nested functions. Python loses one only just before os.system, for whose time it ignores
+// them; then its children get it again.
 func (n *Interpreter) Interrupt() {
 	n.mu.Lock()
 	run := n.run
 	n.mu.Unlock()
 	n.signal(unix.SIGINT)
-	if n.config.Runtime != images.RuntimeShell || run == nil {
+	if run == nil {
 		return
 	}
+	shell := n.config.Runtime == images.RuntimeShell
 	go func() {
 		for range 15 {
 			select {
 			case <-run:
 				return
 			case <-time.After(200 * time.Millisecond):
-				n.signal(unix.SIGINT)
+				if shell || n.ignoresInterrupts() {
+					n.signal(unix.SIGINT)
+				}
 			}
 		}
-		n.Kill()
+		if shell {
+			n.Kill()
+		}
 	}()
+}
+
+// ignoresInterrupts tells whether the interpreter itself would not notice another interrupt.
+func (n *Interpreter) ignoresInterrupts() bool {
+	n.mu.Lock()
+	pid := n.pid
+	n.mu.Unlock()
+	return pid > 0 && ignores(pid, unix.SIGINT)
 }
 
 // Kill ends the interpreter; Exited follows.

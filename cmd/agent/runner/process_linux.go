@@ -1,7 +1,9 @@
 package runner
 
 import (
+	"bytes"
 	"os"
+	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -17,4 +19,16 @@ func peek() int {
 		return 0
 	}
 	return int(*(*int32)(unsafe.Pointer(&info[12+4*(unsafe.Sizeof(uintptr(0))/8)]))) // si_pid, after three ints and padding
+}
+
+// ignores tells whether a process ignores a signal.
+func ignores(pid int, signal unix.Signal) bool {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := bytes.Cut(status, []byte("\nSigIgn:\t"))
+	mask, _, _ := bytes.Cut(rest, []byte("\n"))
+	bits, err := strconv.ParseUint(string(mask), 16, 64)
+	return err == nil && bits&(1<<(signal-1)) != 0
 }

@@ -181,6 +181,13 @@ func TestPythonInterruptAndCompletion(t *testing.T) {
 	r.next(t)
 	r.take()
 	r.check("kept", "[stdout]1\n0")
+	// An interrupt that arrives just before os.system is lost: here by the child, which takes the first one for something else.
+	r.Code("import os; os.system('trap \"trap - INT\" INT; echo go; while true; do sleep 1000; done'); print('after')")
+	r.until("go")
+	r.Interrupt()
+	r.next(t)
+	r.take()
+	r.check("kept", "[stdout]1\n0")
 	r.Complete("import os; os.getpi")
 	if e := r.next(t); e.Type != "completion" || len(e.Completions) == 0 || !strings.HasPrefix(e.Completions[0], "os.getpid") {
 		t.Fatal(e)
