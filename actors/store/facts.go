@@ -29,6 +29,8 @@ type Facts struct {
 	images   *changes.Cache[string, []live.ImageRow]
 	quotas   *changes.Cache[protocol.Owner, *live.Quota]
 	personal *changes.Cache[protocol.Owner, *live.Personal]
+
+	dotFolders *changes.Cache[folderReader, []enqueue.Folder]
 }
 
 // Bounds of the caches: keys come from requests.
@@ -56,6 +58,7 @@ func NewFacts(pool *pgxpool.Pool, settings Settings, a *accounts.Accounts, s *St
 	l.Subscribe(f.images.Drop, "images", "image_aliases")
 	l.Subscribe(f.quotas.Drop, "keypairs", "keypair_resource_policies", "groups", "domains", "scaling_groups", "sgroups_for_domains", "sgroups_for_groups", "sgroups_for_keypairs")
 	l.Subscribe(f.personal.Drop, "keypairs", "groups", "domains")
+	f.cacheFolders(l)
 	return f
 }
 

@@ -99,23 +99,10 @@ func (s *Resource) create(r *api.Request) error {
 	if err != nil {
 		return err
 	}
-	if done, err := s.existing(r, &req, image, owner.AccessKey, p.Reuse); done || err != nil {
-		return err
-	}
-	if facts.Folders, err = folders(r.Context(), s.pool, enqueue.FolderNames(&req), owner, folderRole(r, owner)); err != nil {
-		return err
-	}
-	message, err := enqueue.Plan(&req, facts, image, newIDs{})
-	if err != nil {
-		return err
-	}
-	id := message.Kernels[0].ID
-	_, err = s.ask(r.Context(), id, callTimeout, func(to protocol.ReplyTo) any {
-		m := *message
-		m.Reply = to
-		return &m
-	})
-	if errors.Is(err, backendai.SessionAlreadyExists) { // somebody was quicker
+	id, err := s.enqueue(r, &req, facts, image, owner)
+	// Most names are free. One that is not is found out by the database's unique index when the rows are written; but a name
+	// that is taken goes before everything else that is wrong with the request.
+	if err != nil && backendai.AsError(err).HTTPStatus() < http.StatusInternalServerError {
 		if done, err := s.existing(r, &req, image, owner.AccessKey, p.Reuse); done || err != nil {
 			return err
 		}
@@ -130,6 +117,24 @@ func (s *Resource) create(r *api.Request) error {
 		}
 	}
 	return r.JSONStatus(http.StatusCreated, answer)
+}
+
+// enqueue plans the session and has its actor write its rows; it returns the session's id.
+func (s *Resource) enqueue(r *api.Request, req *enqueue.Request, facts *enqueue.Facts, image *enqueue.Image, owner enqueue.Owner) (id uuid.UUID, err error) {
+	if facts.Folders, err = s.facts.Folders(r.Context(), enqueue.FolderNames(req), owner, folderRole(r, owner)); err != nil {
+		return id, err
+	}
+	message, err := enqueue.Plan(req, facts, image, newIDs{})
+	if err != nil {
+		return id, err
+	}
+	id = message.Kernels[0].ID
+	_, err = s.ask(r.Context(), id, callTimeout, func(to protocol.ReplyTo) any {
+		m := *message
+		m.Reply = to
+		return &m
+	})
+	return id, err
 }
 
 // sessionOwner is who will own the session. For one's own session the role counts as a plain user's, even an administrator's

@@ -244,7 +244,7 @@ func (s *Resource) taskLogs(r *api.Request) error {
 		return err
 	}
 	who := r.Who()
-	list, err := folders(r.Context(), s.pool, nil, enqueue.Owner{UserID: who.User.ID, Domain: who.User.Domain}, who.User.Role)
+	list, err := s.facts.Folders(r.Context(), nil, enqueue.Owner{UserID: who.User.ID, Domain: who.User.Domain}, who.User.Role)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type Node interface {
 // Facts gathers what a request for a session is checked against; *store.Facts does.
 type Facts interface {
 	Read(ctx context.Context, r *enqueue.Request, owner enqueue.Owner) (*enqueue.Facts, error)
+	Folders(ctx context.Context, names []string, owner enqueue.Owner, role backendai.UserRole) ([]enqueue.Folder, error)
 }
 
 // Resource is /session.

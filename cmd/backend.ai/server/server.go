@@ -175,19 +175,27 @@ func (s *Server) startSettings(ctx context.Context) (*shared.Settings, error) {
 
 // startDatabase connects and checks that the schema is there.
 func (s *Server) startDatabase(ctx context.Context) (*pgxpool.Pool, error) {
-	pool, err := postgres.Connect(ctx, postgres.Config{
-		Addr: s.cfg.DB.Addr.String(), Name: s.cfg.DB.Name, User: s.cfg.DB.User, Password: s.cfg.DB.Password.Reveal(),
-		MaxConns: int32(s.cfg.Actors.DBConnections), Patience: patience,
-	})
+	pool, err := s.connect(ctx, "database", s.cfg.Actors.DBConnections)
 	if err != nil {
 		return nil, err
 	}
-	s.onStop("database", func(context.Context) error { pool.Close(); return nil })
 	state, err := schema.Status(ctx, pool)
 	if err != nil {
 		return nil, err
 	}
 	return pool, state.Check()
+}
+
+// connect opens a pool of connections to the database.
+func (s *Server) connect(ctx context.Context, name string, most int) (*pgxpool.Pool, error) {
+	pool, err := postgres.Connect(ctx, postgres.Config{
+		Addr: s.cfg.DB.Addr.String(), Name: s.cfg.DB.Name, User: s.cfg.DB.User, Password: s.cfg.DB.Password.Reveal(),
+		MaxConns: int32(most), Patience: patience,
+	})
+	if err == nil {
+		s.onStop(name, func(context.Context) error { pool.Close(); return nil })
+	}
+	return pool, err
 }
 
 // ledger raises epochs in the database in this node's name.
@@ -213,7 +221,12 @@ func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.S
 	s.onStop("live state", func(context.Context) error { volatile.stop(); return nil })
 	hooks := webhook.NewSender(s.log)
 	s.onStop("web hooks", func(context.Context) error { hooks.Stop(); return nil })
-	writer := journal.New(pool, journal.Config{Writers: s.cfg.Actors.JournalWriters}, s.log)
+	// A pool of its own: what actors write never waits behind what requests read.
+	writing, err := s.connect(ctx, "journal's database", s.cfg.Actors.JournalWriters)
+	if err != nil {
+		return err
+	}
+	writer := journal.New(writing, journal.Config{Writers: s.cfg.Actors.JournalWriters}, s.log)
 	writer.Start()
 	s.onStop("journal", func(context.Context) error { writer.Stop(); return nil })
 	s.node = node.New(node.Config{

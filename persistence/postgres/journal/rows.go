@@ -88,13 +88,90 @@ type kernelRow struct {
 	LastStat        json.RawMessage         `json:"last_stat"`
 }
 
+const patchTypes = `mask bigint, id uuid, status kernelstatus, status_info text, status_data jsonb, status_changed timestamptz, terminated_at timestamptz,
+ agent text, agent_addr text, scaling_group text, container_id text, kernel_host text, repl_in_port int, repl_out_port int, stdin_port int,
+ stdout_port int, service_ports jsonb, occupied_slots jsonb, attached_devices jsonb, last_stat jsonb, container_log text,
+ result sessionresult, session_name text, num_queries bigint`
+
+// patchRow is a patch as json_to_recordset reads it. Members that are left out read as NULL.
 type patchRow struct {
-	Mask         int64  `json:"mask"`
-	ContainerLog []byte `json:"container_log"` // base64 by encoding/json
-	kernelRow
+	Mask            int64                    `json:"mask"`
+	ID              uuid.UUID                `json:"id"`
+	Status          *string                  `json:"status,omitempty"`
+	StatusInfo      *string                  `json:"status_info,omitempty"`
+	StatusData      json.RawMessage          `json:"status_data,omitempty"`
+	StatusChanged   *time.Time               `json:"status_changed,omitempty"`
+	TerminatedAt    *time.Time               `json:"terminated_at,omitempty"`
+	Agent           *string                  `json:"agent,omitempty"`
+	AgentAddr       *string                  `json:"agent_addr,omitempty"`
+	ScalingGroup    string                   `json:"scaling_group,omitempty"`
+	ContainerID     *string                  `json:"container_id,omitempty"`
+	KernelHost      *string                  `json:"kernel_host,omitempty"`
+	ReplInPort      *int                     `json:"repl_in_port,omitempty"`
+	ReplOutPort     *int                     `json:"repl_out_port,omitempty"`
+	StdinPort       *int                     `json:"stdin_port,omitempty"`
+	StdoutPort      *int                     `json:"stdout_port,omitempty"`
+	ServicePorts    json.RawMessage          `json:"service_ports,omitempty"`
+	OccupiedSlots   *backendai.ResourceSlots `json:"occupied_slots,omitempty"`
+	AttachedDevices json.RawMessage          `json:"attached_devices,omitempty"`
+	LastStat        json.RawMessage          `json:"last_stat,omitempty"`
+	ContainerLog    []byte                   `json:"container_log,omitempty"` // base64 by encoding/json
+	Result          *string                  `json:"result,omitempty"`
+	SessionName     *string                  `json:"session_name,omitempty"`
+	NumQueries      *int64                   `json:"num_queries,omitempty"`
 }
 
-// rowOf renders a kernel. Fields that the statement does not read may be zero.
+// patchOf renders the fields that a patch's mask names.
+func patchOf(p *record.KernelPatch) patchRow {
+	k, has := &p.Kernel, func(f record.Field) bool { return p.Mask&f != 0 }
+	r := patchRow{Mask: int64(p.Mask), ID: p.ID}
+	if has(record.FieldStatus) {
+		r.Status = label(string(k.Status))
+	}
+	if has(record.FieldStatusInfo) {
+		r.StatusInfo = k.StatusInfo
+	}
+	if has(record.FieldStatusData) {
+		r.StatusData = k.StatusData
+	}
+	if has(record.FieldStatusChanged) {
+		r.StatusChanged = k.StatusChanged
+	}
+	if has(record.FieldTerminatedAt) {
+		r.TerminatedAt = k.TerminatedAt
+	}
+	if has(record.FieldPlacement) {
+		r.Agent, r.AgentAddr, r.ScalingGroup = k.Agent, k.AgentAddr, k.ScalingGroup
+	}
+	if has(record.FieldContainer) {
+		r.ContainerID, r.KernelHost, r.ServicePorts = k.ContainerID, k.KernelHost, k.ServicePorts
+		r.ReplInPort, r.ReplOutPort, r.StdinPort, r.StdoutPort = &k.ReplInPort, &k.ReplOutPort, &k.StdinPort, &k.StdoutPort
+	}
+	if has(record.FieldOccupied) {
+		r.OccupiedSlots = &k.OccupiedSlots
+	}
+	if has(record.FieldDevices) {
+		r.AttachedDevices = orObject(k.AttachedDevices)
+	}
+	if has(record.FieldLastStat) {
+		r.LastStat = k.LastStat
+	}
+	if has(record.FieldContainerLog) {
+		r.ContainerLog = p.ContainerLog
+	}
+	if has(record.FieldResult) {
+		r.Result = label(k.Result.DBName())
+	}
+	if has(record.FieldSessionName) {
+		r.SessionName = &k.SessionName
+	}
+	if has(record.FieldNumQueries) {
+		r.NumQueries = &k.NumQueries
+	}
+	return r
+}
+
+// rowOf renders a new kernel.
 func rowOf(k *record.Kernel) kernelRow {
 	return kernelRow{
 		ID: k.ID, SessionID: k.SessionID, CreationID: k.CreationID, SessionName: k.SessionName,

@@ -4,23 +4,48 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"backend.ai/manager/persistence/postgres/record"
 )
 
-// write applies the rows of every entry that is not refused yet: sessions first,
-// then patches of kernels, then agents; one statement each.
-func write(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map[*Entry]error) error {
-	if err := insertSessions(ctx, tx, batch, refusals); err != nil {
+// write applies the rows of every entry that is not refused yet and commits: sessions first, then patches of kernels, then
+// agents; one statement each, all sent at once.
+func write(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map[*Entry]error) error {
+	var b pgx.Batch
+	sessions, err := queueSessions(&b, batch, refusals)
+	if err != nil {
 		return err
 	}
-	if err := patchKernels(ctx, tx, batch, refusals); err != nil {
+	if err := queueKernels(&b, batch, refusals); err != nil {
 		return err
 	}
-	return patchAgents(ctx, tx, batch, refusals)
+	registered, err := queueAgents(&b, batch, refusals)
+	if err != nil {
+		return err
+	}
+	// An error ends the batch where it is: this is not reached then.
+	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" {
+			return pgx.ErrTxCommitRollback
+		}
+		return nil
+	})
+	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
+		return err
+	}
+	for _, entries := range registered {
+		for _, e := range entries {
+			refusals[e] = ErrUnknownScalingGroup
+		}
+	}
+	return sessions.refuse(ctx, conn, refusals)
 }
 
 const insertMains = `INSERT INTO public.kernels (` + kernelColumns + `)
@@ -38,17 +63,20 @@ SELECT session_id, depends_on FROM unnest($1::uuid[], $2::uuid[]) AS d(session_i
 WHERE EXISTS (SELECT 1 FROM public.kernels m WHERE m.id = d.session_id)
 ON CONFLICT DO NOTHING`
 
-func insertSessions(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map[*Entry]error) error {
+// newSessions are the sessions of a batch, by their ids; those whose rows have been written are taken out.
+type newSessions map[uuid.UUID]*Entry
+
+func queueSessions(b *pgx.Batch, batch []*Entry, refusals map[*Entry]error) (newSessions, error) {
 	var mains, siblings []kernelRow
 	var dependents, dependencies []uuid.UUID
-	owners := make(map[uuid.UUID]*Entry)
+	missing := make(newSessions)
 	for _, e := range batch {
 		if refusals[e] != nil {
 			continue
 		}
 		for _, s := range e.Sessions {
 			mains = append(mains, rowOf(s.Kernels[0]))
-			owners[s.Kernels[0].ID] = e
+			missing[s.Kernels[0].ID] = e
 			for _, k := range s.Kernels[1:] {
 				siblings = append(siblings, rowOf(k))
 			}
@@ -58,78 +86,60 @@ func insertSessions(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map
 		}
 	}
 	if len(mains) == 0 {
-		return nil
+		return nil, nil
 	}
-	written, err := returningIDs(ctx, tx, insertMains, mains)
+	doc, err := json.Marshal(mains)
 	if err != nil {
-		return fmt.Errorf("insert sessions: %w", err)
+		return nil, err
 	}
-	if len(written) < len(mains) {
-		if err := recogniseOwn(ctx, tx, owners, written); err != nil {
-			return err
-		}
-		for id, e := range owners {
-			if !written[id] {
-				refusals[e] = ErrNameTaken
-			}
-		}
-	}
+	b.Queue(insertMains, string(doc)).Query(missing.written("insert sessions"))
 	if len(siblings) > 0 {
 		doc, err := json.Marshal(siblings)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if _, err := tx.Exec(ctx, insertSiblings, string(doc)); err != nil {
-			return fmt.Errorf("insert sibling kernels: %w", err)
-		}
+		b.Queue(insertSiblings, string(doc))
 	}
 	if len(dependents) > 0 {
-		if _, err := tx.Exec(ctx, insertDependencies, dependents, dependencies); err != nil {
-			return fmt.Errorf("insert session dependencies: %w", err)
+		b.Queue(insertDependencies, dependents, dependencies)
+	}
+	return missing, nil
+}
+
+// written takes the sessions out whose ids a statement returns.
+func (n newSessions) written(what string) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var id uuid.UUID
+		if _, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+			delete(n, id)
+			return nil
+		}); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
+		return nil
+	}
+}
+
+// refuse marks the sessions whose names are taken. One that is there has been committed by an earlier try of the same entry
+// (its answer was lost): it conflicts with itself.
+func (n newSessions) refuse(ctx context.Context, conn *pgxpool.Conn, refusals map[*Entry]error) error {
+	if len(n) == 0 {
+		return nil
+	}
+	rows, err := conn.Query(ctx, `SELECT id FROM public.kernels WHERE id = ANY($1)`, slices.Collect(maps.Keys(n)))
+	if err != nil {
+		return fmt.Errorf("look for rows of a lost commit: %w", err)
+	}
+	if err := n.written("look for rows of a lost commit")(rows); err != nil {
+		return err
+	}
+	for _, e := range n {
+		refusals[e] = ErrNameTaken
 	}
 	return nil
 }
 
-// recogniseOwn marks the rows that an earlier try of the same entry has already
-// committed (its answer was lost): they conflict with themselves, not with another session.
-func recogniseOwn(ctx context.Context, tx pgx.Tx, owners map[uuid.UUID]*Entry, written map[uuid.UUID]bool) error {
-	var missing []uuid.UUID
-	for id := range owners {
-		if !written[id] {
-			missing = append(missing, id)
-		}
-	}
-	rows, err := tx.Query(ctx, `SELECT id FROM public.kernels WHERE id = ANY($1)`, missing)
-	if err != nil {
-		return fmt.Errorf("look for rows of a lost commit: %w", err)
-	}
-	var id uuid.UUID
-	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
-		written[id] = true
-		return nil
-	})
-	return err
-}
-
-func returningIDs(ctx context.Context, tx pgx.Tx, sql string, list []kernelRow) (map[uuid.UUID]bool, error) {
-	doc, err := json.Marshal(list)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := tx.Query(ctx, sql, string(doc))
-	if err != nil {
-		return nil, err
-	}
-	written := make(map[uuid.UUID]bool, len(list))
-	var id uuid.UUID
-	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
-		written[id] = true
-		return nil
-	})
-	return written, err
-}
-
+// That the ids are named besides keeps the planner, which takes any set of records for a hundred, from reading the whole table.
 // The mask's bits are record.Field values; a test holds the two together.
 const updateKernels = `UPDATE public.kernels k SET
  status          = CASE WHEN p.mask & 1 <> 0 THEN p.status ELSE k.status END,
@@ -154,10 +164,10 @@ const updateKernels = `UPDATE public.kernels k SET
  result          = CASE WHEN p.mask & 2048 <> 0 THEN p.result ELSE k.result END,
  session_name    = CASE WHEN p.mask & 4096 <> 0 THEN p.session_name ELSE k.session_name END,
  num_queries     = CASE WHEN p.mask & 8192 <> 0 THEN p.num_queries ELSE k.num_queries END
-FROM json_to_recordset($1::json) AS p(mask bigint, container_log text, ` + kernelTypes + `)
-WHERE k.id = p.id`
+FROM json_to_recordset($1::json) AS p(` + patchTypes + `)
+WHERE k.id = p.id AND k.id = ANY($2::uuid[])`
 
-func patchKernels(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map[*Entry]error) error {
+func queueKernels(b *pgx.Batch, batch []*Entry, refusals map[*Entry]error) error {
 	merged := make(map[uuid.UUID]*record.KernelPatch)
 	var order []*record.KernelPatch
 	for _, e := range batch {
@@ -177,18 +187,15 @@ func patchKernels(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map[*
 	if len(order) == 0 {
 		return nil
 	}
-	list := make([]patchRow, len(order))
+	list, ids := make([]patchRow, len(order)), make([]uuid.UUID, len(order))
 	for i, p := range order {
-		list[i] = patchRow{Mask: int64(p.Mask), ContainerLog: p.ContainerLog, kernelRow: rowOf(&p.Kernel)}
-		list[i].ID = p.ID
+		list[i], ids[i] = patchOf(p), p.ID
 	}
 	doc, err := json.Marshal(list)
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, updateKernels, string(doc)); err != nil {
-		return fmt.Errorf("update kernels: %w", err)
-	}
+	b.Queue(updateKernels, string(doc), ids)
 	return nil
 }
 
@@ -209,9 +216,10 @@ const updateAgents = `UPDATE public.agents a SET
  occupied_slots = CASE WHEN p.mask & 4 <> 0 THEN p.occupied_slots ELSE a.occupied_slots END,
  schedulable    = CASE WHEN p.mask & 8 <> 0 THEN p.schedulable ELSE a.schedulable END
 FROM json_to_recordset($1::json) AS p(mask bigint, ` + agentTypes + `)
-WHERE a.id = p.id`
+WHERE a.id = p.id AND a.id = ANY($2::text[])`
 
-func patchAgents(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map[*Entry]error) error {
+// queueAgents returns, by agent, the entries whose registrations are not written yet.
+func queueAgents(b *pgx.Batch, batch []*Entry, refusals map[*Entry]error) (map[string][]*Entry, error) {
 	// Several patches of one agent in a batch are applied by the last of each kind.
 	registrations, others := make(map[string]*AgentPatch), make(map[string]*AgentPatch)
 	owners := make(map[string][]*Entry)
@@ -232,35 +240,27 @@ func patchAgents(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map[*E
 	if len(registrations) > 0 {
 		doc, err := agentRows(registrations)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		rows, err := tx.Query(ctx, upsertAgents, doc)
-		if err != nil {
-			return fmt.Errorf("register agents: %w", err)
-		}
-		var id string
-		if _, err := pgx.ForEachRow(rows, []any{&id}, func() error {
-			delete(owners, id)
-			return nil
-		}); err != nil {
-			return fmt.Errorf("register agents: %w", err)
-		}
-		for _, entries := range owners {
-			for _, e := range entries {
-				refusals[e] = ErrUnknownScalingGroup
+		b.Queue(upsertAgents, doc).Query(func(rows pgx.Rows) error {
+			var id string
+			if _, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+				delete(owners, id)
+				return nil
+			}); err != nil {
+				return fmt.Errorf("register agents: %w", err)
 			}
-		}
+			return nil
+		})
 	}
 	if len(others) > 0 {
 		doc, err := agentRows(others)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if _, err := tx.Exec(ctx, updateAgents, doc); err != nil {
-			return fmt.Errorf("update agents: %w", err)
-		}
+		b.Queue(updateAgents, doc, slices.Sorted(maps.Keys(others)))
 	}
-	return nil
+	return owners, nil
 }
 
 func mergeAgent(into, p *AgentPatch, mask AgentField) *AgentPatch {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -169,19 +171,16 @@ func (w *writer) commit(ctx context.Context, batch []*Entry) {
 func (w *writer) try(ctx context.Context, batch []*Entry) (map[*Entry]error, error) {
 	ctx, cancel := context.WithTimeout(ctx, transactionDeadline)
 	defer cancel()
-	tx, err := w.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	conn, err := w.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	defer conn.Release() // one that is still in a transaction is closed, which rolls back
 	refusals := make(map[*Entry]error)
-	if err := checkGuards(ctx, tx, batch, refusals); err != nil {
-		return nil, err
+	if guarded, err := begin(ctx, conn, batch, refusals); err != nil || !guarded {
+		return refusals, err
 	}
-	if err := write(ctx, tx, batch, refusals); err != nil {
-		return nil, err
-	}
-	return refusals, tx.Commit(ctx)
+	return refusals, write(ctx, conn, batch, refusals)
 }
 
 // retryable tells failures of the connection, the server's state or the
@@ -204,8 +203,9 @@ func nameTaken(err error) bool {
 	return ok && constraint == "ix_kernels_unique_sess_token"
 }
 
-// checkGuards locks the shards' rows and refuses the entries made under another epoch.
-func checkGuards(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map[*Entry]error) error {
+// begin opens a transaction, locks the shards' rows and refuses the entries made under another epoch. It does nothing, and
+// says so, when no entry has rows.
+func begin(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map[*Entry]error) (bool, error) {
 	seen := make(map[int32]int64)
 	for _, e := range batch {
 		for _, g := range e.guards() {
@@ -213,24 +213,23 @@ func checkGuards(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map[*E
 		}
 	}
 	if len(seen) == 0 {
-		return nil
+		return false, nil
 	}
-	shards := make([]int32, 0, len(seen))
-	for s := range seen {
-		shards = append(shards, s)
-	}
+	var b pgx.Batch
+	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
 	// ORDER BY: all writers lock in one order, so that they cannot deadlock with a raise.
-	rows, err := tx.Query(ctx, `SELECT shard, epoch FROM backendai_actors.shards WHERE shard = ANY($1) ORDER BY shard FOR SHARE`, shards)
-	if err != nil {
+	b.Queue(`SELECT shard, epoch FROM backendai_actors.shards WHERE shard = ANY($1) ORDER BY shard FOR SHARE`,
+		slices.Sorted(maps.Keys(seen))).Query(func(rows pgx.Rows) error {
+		var shard int32
+		var epoch int64
+		_, err := pgx.ForEachRow(rows, []any{&shard, &epoch}, func() error {
+			seen[shard] = epoch
+			return nil
+		})
 		return err
-	}
-	var shard int32
-	var epoch int64
-	if _, err = pgx.ForEachRow(rows, []any{&shard, &epoch}, func() error {
-		seen[shard] = epoch
-		return nil
-	}); err != nil {
-		return err
+	})
+	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
+		return false, err
 	}
 	for _, e := range batch {
 		for i, g := range e.guards() {
@@ -244,7 +243,7 @@ func checkGuards(ctx context.Context, tx pgx.Tx, batch []*Entry, refusals map[*E
 			refusals[e] = ErrSchedulerDeposed
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // guards lists the shards an entry stands under; an entry without rows (Flush) has none.

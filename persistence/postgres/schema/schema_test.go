@@ -269,6 +269,10 @@ func TestAnnounce(t *testing.T) {
 		{`INSERT INTO scaling_groups VALUES ('s', '', true, now(), NULL, 'static', '{}', 'fifo', '{}')`, "scaling_groups"},
 		{`INSERT INTO sgroups_for_domains VALUES ('s', 'd')`, "sgroups_for_domains"},
 		{`INSERT INTO sgroups_for_keypairs VALUES ('s', 'k')`, "sgroups_for_keypairs"},
+		{`INSERT INTO vfolders (host, name, usage_mode, permission, ownership_type, "user", cloneable)
+		  SELECT 'local:v', '.n', 'general', 'rw', 'user', uuid, false FROM users LIMIT 1`, "vfolders"},
+		{`INSERT INTO vfolder_permissions (vfolder, "user", permission) SELECT v.id, u.uuid, 'ro' FROM vfolders v, users u`, "vfolder_permissions"},
+		{`UPDATE vfolders SET last_used = now(), cur_size = 1, num_files = 1`, ""},
 		{`UPDATE domains SET total_resource_slots = '{}'`, "domains"},
 	}
 	for _, step := range steps {
