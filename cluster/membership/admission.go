@@ -1,0 +1,116 @@
+package membership
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	backendai "backend.ai/manager"
+)
+
+// refusal says in a sentence why self can't work beside other; "" when it can. Pure.
+func refusal(self, other Member) string {
+	who := fmt.Sprintf("the live node %s (%s)", other.Name, other.Address)
+	switch {
+	case self.Name == other.Name:
+		return fmt.Sprintf("%s has the name of this one: give every node of a cluster a name of its own.", who)
+	case self.Namespace != other.Namespace:
+		return fmt.Sprintf("%s serves the namespace %q, this one %q: they must not share a prefix in etcd.", who, other.Namespace, self.Namespace)
+	case self.Shards != other.Shards:
+		return fmt.Sprintf("%s divides the actors into %d shards, this one into %d: all nodes of a cluster must agree.", who, other.Shards, self.Shards)
+	case generation(self.Version) != generation(other.Version):
+		return fmt.Sprintf("%s runs version %s, this one %s: only versions of one generation work together.", who, other.Version, self.Version)
+	}
+	return ""
+}
+
+// generation is the first two numbers of a version: "22.03" of "22.03.14". Versions of one generation work together.
+func generation(version string) string {
+	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
+	return strings.Join(parts[:min(len(parts), 2)], ".")
+}
+
+// objector is a member that self can't work beside.
+type objector struct {
+	member held[Member]
+	why    string
+}
+
+// objections lists the members among s that self can't work beside: all of them, or only those that registered before the given revision.
+func objections(self Member, s *snapshot, before int64) (list []objector) {
+	for id, h := range s.members {
+		if id == self.ID || before != 0 && h.created >= before {
+			continue
+		}
+		if why := refusal(self, h.value); why != "" {
+			list = append(list, objector{h, why})
+		}
+	}
+	slices.SortFunc(list, func(a, b objector) int { return strings.Compare(a.member.value.ID, b.member.value.ID) })
+	return list
+}
+
+// watchInterval is how often an objecting member's lease is looked at.
+const watchInterval = 200 * time.Millisecond
+
+// expirySlack is how long etcd may take to remove a lease that has expired: it looks twice a second, and tells the time left in whole seconds.
+const expirySlack = 2 * time.Second
+
+// proof is what shows that a lease is being renewed: more time left than before, or life beyond the time that was left.
+type proof struct {
+	left int64 // seconds
+	by   time.Time
+}
+
+// admit waits until nobody objects any more. A process that was killed leaves its member behind until its lease expires; one whose lease
+// is renewed meanwhile lives, and that is the error.
+func (m *Membership) admit(ctx context.Context) error {
+	proofs := map[clientv3.LeaseID]proof{}
+	for {
+		s, err := m.list(ctx)
+		if err != nil {
+			return err
+		}
+		list := objections(m.self(), s, 0)
+		if len(list) == 0 {
+			return nil
+		}
+		for _, o := range list {
+			resp, err := m.timeToLive(ctx, o.member.lease)
+			if err != nil {
+				return err
+			}
+			p, seen := proofs[o.member.lease]
+			switch {
+			case !seen:
+				p.by = time.Now().Add(time.Duration(resp.TTL)*time.Second + expirySlack)
+			case resp.TTL > p.left, resp.TTL > 0 && time.Now().After(p.by):
+				return refused(o.why)
+			}
+			p.left = resp.TTL
+			proofs[o.member.lease] = p
+		}
+		if err := sleep(ctx, watchInterval); err != nil {
+			return refused(list[0].why)
+		}
+	}
+}
+
+func refused(why string) error {
+	return backendai.Errorf(backendai.InvalidConfig, "This node can't join the cluster: %s", why)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
