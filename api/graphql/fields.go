@@ -5,14 +5,14 @@ import (
 	"slices"
 	"strings"
 
-	gql "github.com/graph-gophers/graphql-go"
+	"backend.ai/manager/api/graphql/engine"
 )
 
 // fields are the names selected below something: "id", "containers", "containers.id".
 type fields []string
 
 // selected are the fields below the resolver that runs.
-func selected(ctx context.Context) fields { return gql.SelectedFieldNames(ctx) }
+func selected(ctx context.Context) fields { return engine.Selected(ctx) }
 
 // below are the fields selected below one of them.
 func (f fields) below(name string) fields {

@@ -91,9 +91,6 @@ type scalingGroup struct {
 // schedulerOpts is the JSON of a scaling group's options with all three keys (spec/database §3.4).
 type schedulerOpts string
 
-func (schedulerOpts) ImplementsGraphQLType(name string) bool { return name == "JSONString" }
-func (*schedulerOpts) UnmarshalGraphQL(any) error            { return refuse("JSONString") }
-
 // Scan reads a column. What can't be understood takes its default.
 func (o *schedulerOpts) Scan(column any) error {
 	text, _ := column.(string)

@@ -11,13 +11,11 @@ import (
 	"strings"
 	"time"
 
-	gql "github.com/graph-gophers/graphql-go"
-	"github.com/graph-gophers/graphql-go/errors"
-	"github.com/graph-gophers/graphql-go/log"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/api"
+	"backend.ai/manager/api/graphql/engine"
 	"backend.ai/manager/api/params"
 	"backend.ai/manager/persistence/postgres/accounts"
 	"backend.ai/manager/persistence/redis/event"
@@ -61,7 +59,7 @@ type Deps struct {
 type Resource struct {
 	pool   *pgxpool.Pool
 	deps   Deps
-	schema *gql.Schema
+	schema *engine.Schema
 }
 
 // New makes the resource.
@@ -71,9 +69,8 @@ func New(pool *pgxpool.Pool, deps Deps) *Resource {
 		r.deps.Architecture = "x86_64"
 	}
 	text := strings.ReplaceAll(schemaText, `architecture: String = "x86_64"`, `architecture: String = "`+r.deps.Architecture+`"`)
-	r.schema = gql.MustParseSchema(text, &queries{r},
-		gql.UseFieldResolvers(), gql.MaxDepth(deepestQuery), gql.MaxQueryLength(longestQuery), gql.MaxSelections(mostSelections),
-		gql.OverlapValidationLimit(mostOverlaps), gql.Logger(log.LoggerFunc(logPanic)), gql.PanicHandler(hidePanic{}))
+	r.schema = engine.New(text, &queries{r}, engine.Limits{Nesting: mostNesting, Depth: deepestQuery, Selections: mostSelections, Overlaps: mostOverlaps},
+		engine.Hooks{Explain: textOf, Panicked: panicked})
 	return r
 }
 
@@ -115,7 +112,7 @@ func (s *Resource) graphql(r *api.Request) error {
 	if len(a.errors) > 0 {
 		return backendai.NewError(backendai.GraphQLError).WithData(a.errors)
 	}
-	return r.Send(http.StatusOK, "application/json; charset=utf-8", respell(nil, a.data))
+	return r.Send(http.StatusOK, "application/json; charset=utf-8", a.data)
 }
 
 type whoKey struct{}
@@ -126,47 +123,25 @@ func (s *Resource) answer(ctx context.Context, who *accounts.Credential, p query
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, whoKey{}, who), timeLimit)
 	defer cancel()
 	if len(p.query) > longestQuery {
-		return answer{errors: []problem{{Message: fmt.Sprintf("Syntax Error GraphQL: the query is longer than %d bytes", longestQuery)}}}
+		return answer{errors: []engine.Problem{{Message: fmt.Sprintf("Syntax Error GraphQL: the query is longer than %d bytes", longestQuery)}}}
 	}
-	doc, ok := outline(p.query)
-	if !ok {
-		return answer{errors: []problem{{Message: fmt.Sprintf("Syntax Error GraphQL: the query is nested deeper than %d levels", mostNesting)}}}
+	doc, problems := s.schema.Document(p.query)
+	if problems != nil {
+		return answer{errors: problems}
 	}
 	name := ""
 	if p.operation != nil {
 		name = *p.operation
 	}
-	operation := doc.operation(name)
-	variables, missing := doc.coerce(operation, p.variables, map[string]any{"architecture": s.deps.Architecture})
-	if missing != nil {
-		if static := notAboutVariables(s.schema.ValidateWithVariables(p.query, nil)); len(static) > 0 {
-			return answer{errors: describe(static, doc, operation)}
-		}
-		return answer{errors: missing}
+	if slog.Default().Enabled(ctx, slog.LevelDebug) {
+		slog.Debug("ADMIN.GQL", "access_key", who.Keypair.AccessKey, "fields", doc.Fields(name), "operation", name)
 	}
-	slog.Debug("ADMIN.GQL", "access_key", who.Keypair.AccessKey, "fields", operation.fields(), "operation", name)
-	res := s.schema.Exec(ctx, p.query, name, variables)
-	return answer{data: res.Data, errors: describe(res.Errors, doc, operation)}
+	data, problems := s.schema.Execute(ctx, doc, name, p.variables)
+	return answer{data: data, errors: problems}
 }
 
-// notAboutVariables leaves what is wrong with the query's text.
-func notAboutVariables(all []*errors.QueryError) (list []*errors.QueryError) {
-	for _, e := range all {
-		if e.Rule != "VariablesOfCorrectType" {
-			list = append(list, e)
-		}
-	}
-	return list
-}
-
-func logPanic(_ context.Context, value any) {
+// panicked keeps what panicked from clients.
+func panicked(value any) string {
 	slog.Error("a GraphQL resolver panicked", "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
-}
-
-// hidePanic keeps what panicked from clients.
-type hidePanic struct{}
-
-// MakePanicError implements the library's handler.
-func (hidePanic) MakePanicError(context.Context, any) *errors.QueryError {
-	return errors.Errorf("%s", backendai.NewError(backendai.InternalServerError).Text())
+	return backendai.NewError(backendai.InternalServerError).Text()
 }

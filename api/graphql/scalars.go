@@ -17,22 +17,17 @@ import (
 
 // The scalars of the schema (spec/graphql §1.2), as they are read from rows and shown. Only ID is used as an argument as well.
 
-// refuse is for scalars that are never an argument.
-func refuse(name string) error { return fmt.Errorf("%s is not expected here", name) }
-
 // DateTime is shown with its offset, which is always that of UTC.
 type DateTime time.Time
 
-func (DateTime) ImplementsGraphQLType(name string) bool { return name == "DateTime" }
-func (*DateTime) UnmarshalGraphQL(any) error            { return refuse("DateTime") }
-
-func (t DateTime) MarshalJSON() ([]byte, error) {
+// AppendGraphQL implements engine.Output.
+func (t DateTime) AppendGraphQL(b []byte) []byte {
 	u := time.Time(t).UTC()
 	layout := `"2006-01-02T15:04:05.000000-07:00"`
 	if u.Nanosecond()/1000 == 0 {
 		layout = `"2006-01-02T15:04:05-07:00"`
 	}
-	return u.AppendFormat(make([]byte, 0, 40), layout), nil
+	return u.AppendFormat(b, layout)
 }
 
 // Scan reads a column.
@@ -47,9 +42,6 @@ func (t *DateTime) Scan(column any) error {
 
 // JSONString is a text that holds JSON, in the original's spelling.
 type JSONString string
-
-func (JSONString) ImplementsGraphQLType(name string) bool { return name == "JSONString" }
-func (*JSONString) UnmarshalGraphQL(any) error            { return refuse("JSONString") }
 
 // Scan reads a column; JSON's null is for the statement to turn into NULL.
 func (j *JSONString) Scan(column any) error {
@@ -93,9 +85,6 @@ func ascii(s string) string {
 
 // SlotString is a JSONString of resource slots with decimal texts as amounts. Rows of old versions may hold numbers and sizes.
 type SlotString string
-
-func (SlotString) ImplementsGraphQLType(name string) bool { return name == "JSONString" }
-func (*SlotString) UnmarshalGraphQL(any) error            { return refuse("JSONString") }
 
 // Scan reads a column.
 func (s *SlotString) Scan(column any) error {
@@ -154,22 +143,26 @@ func plainSlots(s string) bool {
 // BigInt is shown as the original does: beyond 32 bits with a fraction.
 type BigInt int64
 
-func (BigInt) ImplementsGraphQLType(name string) bool { return name == "BigInt" }
-func (*BigInt) UnmarshalGraphQL(any) error            { return refuse("BigInt") }
-
-func (n BigInt) MarshalJSON() ([]byte, error) {
-	b := strconv.AppendInt(nil, int64(n), 10)
+// AppendGraphQL implements engine.Output.
+func (n BigInt) AppendGraphQL(b []byte) []byte {
+	b = strconv.AppendInt(b, int64(n), 10)
 	if n != BigInt(int32(n)) && n > -1<<53 && n < 1<<53 {
 		b = append(b, ".0"...)
 	}
-	return b, nil
+	return b
 }
 
 // Float always has a fraction.
 type Float float64
 
-func (Float) ImplementsGraphQLType(name string) bool { return name == "Float" }
-func (*Float) UnmarshalGraphQL(any) error            { return refuse("Float") }
+// AppendGraphQL implements engine.Output.
+func (f Float) AppendGraphQL(b []byte) []byte {
+	text, err := f.MarshalJSON()
+	if err != nil {
+		return append(b, "null"...)
+	}
+	return append(b, text...)
+}
 
 func (f Float) MarshalJSON() ([]byte, error) {
 	if math.IsNaN(float64(f)) || math.IsInf(float64(f), 0) {
@@ -185,14 +178,8 @@ func (f Float) MarshalJSON() ([]byte, error) {
 // UUID is a dashed, lower-case text.
 type UUID string
 
-func (UUID) ImplementsGraphQLType(name string) bool { return name == "UUID" }
-
-func (*UUID) UnmarshalGraphQL(any) error { return refuse("UUID") }
-
 // uuidArg is a UUID as an argument. It is only looked at by the resolver, whose errors tell their place.
 type uuidArg string
-
-func (uuidArg) ImplementsGraphQLType(name string) bool { return name == "UUID" }
 
 // UnmarshalGraphQL takes any text.
 func (u *uuidArg) UnmarshalGraphQL(input any) error {
@@ -215,8 +202,6 @@ func (u uuidArg) parse() (string, error) {
 
 // ID is any text, or a number.
 type ID string
-
-func (ID) ImplementsGraphQLType(name string) bool { return name == "ID" }
 
 // UnmarshalGraphQL takes texts and integers.
 func (i *ID) UnmarshalGraphQL(input any) error {

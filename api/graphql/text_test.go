@@ -1,63 +1,9 @@
 package graphql
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
-
-	backendai "backend.ai/manager"
 )
-
-// TestOutline: no text makes the rough reading fail, and places are inside the text.
-func TestOutline(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		part := rapid.OneOf(rapid.SampledFrom([]string{"query", "fragment", "F", "on", "...", "{", "}", "(", ")", "[", "]", "$", "x", ":", "=", "!", "@", "Int", `"a\"b"`, `"`, `"""`, "#", "\n", ",", " "}), rapid.String())
-		text := ""
-		for _, p := range rapid.SliceOf(part).Draw(t, "text") {
-			text += p
-		}
-		doc, ok := outline(text)
-		if !ok {
-			return
-		}
-		op := doc.operation("")
-		for _, f := range op.fields() {
-			if l, ok := doc.locate(op, []any{f}); ok && (l.Line < 1 || l.Column < 1) {
-				t.Fatalf("%q: %v", text, l)
-			}
-		}
-		doc.coerce(op, map[string]any{"x": json.Number("1")}, nil)
-	})
-}
-
-func FuzzOutline(f *testing.F) {
-	f.Add(`query Q($a: [Int!]! = [1], $b: String) { x: y(a: $a, s: "}") { ...F ... on T { z } } } fragment F on T { w }`)
-	f.Fuzz(func(t *testing.T, text string) {
-		if doc, ok := outline(text); ok {
-			doc.locate(doc.operation(""), []any{"x", 1, "y"})
-		}
-	})
-}
-
-// TestRespell: bodies are spelled like every other answer of the API.
-func TestRespell(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		v := map[string]any{"a": rapid.String().Draw(t, "a"), "b": []any{rapid.Float64().Draw(t, "b"), nil, rapid.String().Draw(t, "c")}, rapid.String().Draw(t, "k"): true}
-		compact, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := backendai.EncodeJSON(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := respell(nil, compact); string(got) != string(want) {
-			t.Fatalf("got  %s\nwant %s", got, want)
-		}
-	})
-}
 
 func TestPlainSlots(t *testing.T) {
 	for text, want := range map[string]bool{
