@@ -28,6 +28,7 @@ type Actor struct {
 	ctx       actor.Context
 	timer     *time.Timer
 	calls     int64
+	draining  bool // the shard is being handed over
 }
 
 // Props makes the props of one twin.
@@ -56,11 +57,24 @@ func (a *Actor) Receive(ctx actor.Context) {
 		if refused := a.box.Committed(msg); refused != nil {
 			a.box.Add(a.core.Step(refused))
 		}
+		a.drained()
+	case *protocol.Drain:
+		a.draining = true
+		a.drained()
 	case *protocol.Call:
 		a.call(msg)
 	case actor.SystemMessage, actor.AutoReceiveMessage:
 	default:
-		a.box.Add(a.core.Step(msg))
+		if !a.draining { // the agent's next heartbeat goes to the next owner
+			a.box.Add(a.core.Step(msg))
+		}
+	}
+}
+
+// drained tells the shard when everything that has been committed is carried out.
+func (a *Actor) drained() {
+	if a.draining && a.box.Idle() {
+		a.ctx.Send(a.ctx.Parent(), &protocol.Drained{ID: a.ctx.Self().Id})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/outbox"
 	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/cluster"
 	"backend.ai/manager/persistence/postgres/journal"
 	"backend.ai/manager/persistence/postgres/record"
 )
@@ -113,6 +114,10 @@ func (c *Core) Step(event any) []outbox.Effect {
 		}
 		c.Row.Schedulable = e.Schedulable
 		return []outbox.Effect{c.persist("schedulable", journal.AgentSchedulable), c.state(), Answer{To: e.Reply}}
+	case *protocol.Moved:
+		if c.Known && e.Has(cluster.ShardOf(cluster.Scheduler(c.Row.ScalingGroup), e.Of)) {
+			return []outbox.Effect{c.state()}
+		}
 	case *protocol.Tick:
 		return c.tick(e.Now)
 	case *outbox.Refused:

@@ -1,7 +1,6 @@
 package ask
 
 import (
-	"context"
 	"errors"
 	"sync"
 
@@ -78,22 +77,29 @@ func (d *Desk) Facts() inspector.Facts {
 	return inspector.Facts{Detail: map[string]any{"waiting": len(d.waiting)}}
 }
 
-// Do calls send with a place to answer to and waits for the answer or the end of ctx.
-func (d *Desk) Do(ctx context.Context, send func(protocol.ReplyTo)) (any, error) {
+// Call is one question and the place where its answer arrives.
+type Call struct {
+	// To is where the answer goes; it travels with the message.
+	To protocol.ReplyTo
+	// Answer gets the one answer.
+	Answer <-chan *Answer
+	desk   *Desk
+}
+
+// Begin opens a place to wait at; End closes it.
+func (d *Desk) Begin() *Call {
 	ch := make(chan *Answer, 1)
 	d.mu.Lock()
 	d.next++
 	n := d.next
 	d.waiting[n] = ch
 	d.mu.Unlock()
-	send(protocol.ReplyTo{Address: d.pid.Address, N: n})
-	select {
-	case a := <-ch:
-		return a.Value, a.Err
-	case <-ctx.Done():
-		d.mu.Lock()
-		delete(d.waiting, n)
-		d.mu.Unlock()
-		return nil, ctx.Err()
-	}
+	return &Call{To: protocol.ReplyTo{Address: d.pid.Address, N: n}, Answer: ch, desk: d}
+}
+
+// End stops waiting; an answer that comes later is dropped.
+func (c *Call) End() {
+	c.desk.mu.Lock()
+	delete(c.desk.waiting, c.To.N)
+	c.desk.mu.Unlock()
 }

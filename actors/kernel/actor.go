@@ -33,6 +33,7 @@ type Actor struct {
 	ctx       actor.Context
 	start     *protocol.Start
 	timers    map[string]*time.Timer
+	draining  bool // the shard is being handed over
 }
 
 // Props makes the props of one kernel's actor. recovered says that its row was alive before this actor.
@@ -63,12 +64,26 @@ func (a *Actor) Receive(ctx actor.Context) {
 		if refused := a.box.Committed(msg); refused != nil {
 			a.box.Add(a.core.Step(refused))
 		}
-	case *protocol.Start:
-		a.start = msg
-		a.box.Add(a.core.Step(msg))
+		a.drained()
+	case *protocol.Drain:
+		a.draining = true
+		a.drained()
 	case actor.SystemMessage, actor.AutoReceiveMessage:
 	default:
+		if a.draining { // the next owner will ask the agent
+			return
+		}
+		if start, ok := msg.(*protocol.Start); ok {
+			a.start = start
+		}
 		a.box.Add(a.core.Step(msg))
+	}
+}
+
+// drained tells the session when everything that has been committed is carried out.
+func (a *Actor) drained() {
+	if a.draining && a.box.Idle() {
+		a.ctx.Send(a.ctx.Parent(), &protocol.Drained{ID: a.ctx.Self().Id})
 	}
 }
 
@@ -109,6 +124,8 @@ func (a *Actor) perform(effect outbox.Effect) {
 		a.fetchStats(e)
 	case SetTimer:
 		a.timer(e.Kind, e.After, &protocol.Tick{Kind: e.Kind})
+	case Deposed:
+		a.ctx.Send(a.ctx.Parent(), &protocol.LostShard{})
 	case Crash:
 		panic(e.Reason)
 	}

@@ -2,11 +2,13 @@ package kernel
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/outbox"
 	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/persistence/postgres/journal"
 	"backend.ai/manager/persistence/postgres/record"
 )
 
@@ -31,7 +33,7 @@ const (
 	destroyTimeout = 3 * time.Minute
 	restartTimeout = 5 * time.Minute
 	probeTimeout   = 10 * time.Second
-	// abortTimeout bounds how long a failed start waits for the agent before the session is told.
+	// abortTimeout bounds how long the session of a failed start waits for the agent.
 	abortTimeout = 30 * time.Second
 	// retryPause is the first pause before a call that did not go through is sent again; it doubles up to maxRetryPause.
 	retryPause    = 500 * time.Millisecond
@@ -40,7 +42,7 @@ const (
 	createAttempts = 6
 	// probePeriod is how often a running kernel's agent is asked whether it still has it: events can be lost.
 	probePeriod = 2 * time.Minute
-	// settleTime is how long an uncertain create may still be going on inside an agent that does not say so.
+	// settleTime is how long an uncertain create may still be on its way to an agent, or going on inside one that does not say so.
 	settleTime = 15 * time.Second
 )
 
@@ -99,6 +101,9 @@ type SetTimer struct {
 // Recover is the first event of an actor made from a row that was alive before.
 type Recover struct{ Now time.Time }
 
+// Deposed is the effect of learning that the shard has another owner: the actor must not act any more.
+type Deposed struct{}
+
 // Crash is the effect of giving up with a reason: the supervisor rebuilds the actor from its row.
 type Crash struct{ Reason string }
 
@@ -121,6 +126,11 @@ type Core struct {
 	uncertain bool // a create's answer was lost
 	uncertAt  time.Time
 	recreate  bool // an agent's leftover of a lost create is being destroyed; create again after
+	// doubtful: there was, or may have been, an earlier incarnation. A kernel_terminated that comes late may be its, so that
+	// none is believed without the agent's own word.
+	doubtful bool
+	// lateUntil is how long a create whose answer was lost may still reach the agent: a destroy before counts for nothing.
+	lateUntil time.Time
 	reason    string
 	failure   *protocol.StartFailure
 	statToken uint64
@@ -157,11 +167,16 @@ func (c *Core) Step(event any) []outbox.Effect {
 		return c.tick(e)
 	case *Recover:
 		return c.recover(e)
+	case *protocol.Moved:
+		return c.moved(e)
 	case *protocol.Reconcile:
 		if c.Stage == Running && c.call == (inflight{}) {
 			return []outbox.Effect{c.send(CallProbe, probeTimeout)}
 		}
 	case *outbox.Refused:
+		if errors.Is(e.Err, journal.ErrDeposed) || errors.Is(e.Err, journal.ErrStopped) {
+			return []outbox.Effect{Deposed{}}
+		}
 		return []outbox.Effect{Crash{Reason: "rows refused at " + e.Label + ": " + e.Err.Error()}}
 	}
 	return nil

@@ -4,8 +4,10 @@ import (
 	"time"
 
 	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/agent/callosum"
 	"backend.ai/manager/actors/outbox"
 	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/cluster"
 	"backend.ai/manager/persistence/postgres/record"
 )
 
@@ -36,6 +38,15 @@ func (c *Core) result(e *protocol.CallResult) []outbox.Effect {
 	return nil
 }
 
+// moved gives up the answer of a call to an agent whose twin has moved: it may be lost with the node that had it.
+func (c *Core) moved(e *protocol.Moved) []outbox.Effect {
+	if c.call.kind == "" || c.Row.Agent == nil || !e.Has(cluster.ShardOf(cluster.Agent(*c.Row.Agent), e.Of)) {
+		return nil
+	}
+	return c.result(&protocol.CallResult{Token: c.call.token, Now: e.Now,
+		Err: &callosum.LinkError{Cause: callosum.CauseDisconnected, Agent: *c.Row.Agent, Method: string(c.call.kind), Sent: true}})
+}
+
 // busEvent takes an event of the agent about this kernel.
 func (c *Core) busEvent(e *protocol.AgentEvent) []outbox.Effect {
 	now := e.Now
@@ -51,6 +62,12 @@ func (c *Core) busEvent(e *protocol.AgentEvent) []outbox.Effect {
 		}
 	case "kernel_terminated":
 		if c.Row.Status == backendai.Restarting {
+			return nil
+		}
+		if c.doubtful {
+			if c.Stage == Running && c.call.kind == "" {
+				return []outbox.Effect{c.send(CallProbe, probeTimeout)}
+			}
 			return nil
 		}
 		return c.ended(e.Reason, e.ExitCode, now)
@@ -77,27 +94,15 @@ func (c *Core) tick(e *protocol.Tick) []outbox.Effect {
 	case timerRetry:
 		return c.retry()
 	case timerAbort:
-		// The agent does not answer. The session must not wait for ever; a call that still comes through is harmless.
-		switch c.Stage {
-		case Aborting:
-			c.Stage = Aborted
-			return append(c.lastWord(), c.freed()...)
-		case Dead:
-			if !c.gone {
-				c.gone = true
-				return append(c.lastWord(), c.freed()...)
-			}
+		// The agent does not answer. The session must not wait for ever; the agent may still hold the kernel, so that its slots
+		// stay taken and it is asked on.
+		if c.Stage == Aborting {
+			ch := c.changed()
+			ch.GaveUp = true
+			return []outbox.Effect{Tell{ch}}
 		}
 	}
 	return nil
-}
-
-// lastWord sends a destroy whose answer nobody waits for.
-func (c *Core) lastWord() []outbox.Effect {
-	if c.call.kind == CallDestroy || c.Row.Agent == nil {
-		return nil
-	}
-	return []outbox.Effect{c.destroyCall(true)}
 }
 
 func (c *Core) retry() []outbox.Effect {
@@ -122,7 +127,8 @@ func (c *Core) retry() []outbox.Effect {
 func (c *Core) recover(e *Recover) []outbox.Effect {
 	switch c.Row.Status {
 	case backendai.Scheduled, backendai.Preparing, backendai.Pulling:
-		c.uncertain, c.uncertAt = true, e.Now // the session sends Start again
+		c.uncertain, c.uncertAt, c.doubtful = true, e.Now, true // the session sends Start again
+		c.lateUntil = e.Now.Add(settleTime)
 	case backendai.Running:
 		c.Stage = Running
 		return []outbox.Effect{c.send(CallProbe, probeTimeout)}

@@ -2,20 +2,19 @@ package node
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/agent/callosum"
 	"backend.ai/manager/actors/ask"
 	"backend.ai/manager/actors/inspector"
-	"backend.ai/manager/actors/protocol"
 	"backend.ai/manager/actors/services"
 	"backend.ai/manager/actors/shard"
 	"backend.ai/manager/cluster"
+	"backend.ai/manager/cluster/membership"
 	"backend.ai/manager/persistence/postgres/journal"
 )
 
@@ -38,6 +37,8 @@ type Config struct {
 	// Registries are the names of the configured container registries: the first part of a local image's tag may be one.
 	Registries func() []string
 	Links      callosum.ClientConfig
+	// Company is nil for a node that is alone.
+	Company *Company
 }
 
 // Node is one process's share of the manager.
@@ -49,6 +50,8 @@ type Node struct {
 	desk      *ask.Desk
 	owner     *actor.PID
 	directory *directory
+	transport Transport
+	members   Members
 }
 
 // New makes a node; nothing runs before Start.
@@ -65,17 +68,25 @@ func New(cfg Config) *Node {
 	return &Node{cfg: cfg}
 }
 
-// Start brings the actor system up and begins to take all shards. It returns as soon as
-// the node can take messages; Ready tells when the shards are owned.
-func (n *Node) Start() error {
+// Start brings the actor system up and begins to take its shards: all of them, or its part of them when there are other nodes. It
+// returns as soon as the node can take messages; Ready tells when the shards are owned.
+// Errors: InvalidConfig when this node does not fit into the cluster; ServiceUnavailable.
+func (n *Node) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			_ = n.Stop(context.WithoutCancel(ctx))
+		}
+	}()
 	logger := slog.New(quiet{n.cfg.Log.Handler()}).With("lib", "protoactor")
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger }))
 	n.svc = &services.Services{
-		Log: n.cfg.Log, System: system, Inspector: inspector.New(n.cfg.Name), Router: cluster.NewRouter(system, n.cfg.Shards),
+		Log: n.cfg.Log, System: system, Inspector: inspector.New(n.cfg.Name), Router: cluster.NewRouter(system, n.cfg.Shards, n.forward),
 		Journal: n.cfg.Journal, Bus: n.cfg.Bus, Live: n.cfg.Live, Store: n.cfg.Store, Hooks: n.cfg.Hooks, Networks: n.cfg.Networks,
 		Roster: services.NewRoster(), HeartbeatTimeout: n.cfg.HeartbeatTimeout, Debug: n.cfg.Debug,
 	}
-	var err error
+	if err := n.startTransport(ctx); err != nil {
+		return err
+	}
 	if n.desk, err = ask.NewDesk(system, n.svc.Inspector); err != nil {
 		return err
 	}
@@ -85,8 +96,16 @@ func (n *Node) Start() error {
 	}
 	n.svc.Work = services.NewWorkers(n.cfg.Workers, 1<<16)
 	n.directory = newDirectory(n.svc)
-	if n.owner, err = system.Root.SpawnNamed(shard.OwnerProps(n.svc, n.cfg.Ledger), "shards"); err != nil {
+	hands := shard.Hands{Ledger: n.cfg.Ledger, Flush: n.cfg.Journal.Flush}
+	if c := n.cfg.Company; c != nil {
+		n.members = c.Members(n.transport.Address(), n.follow, n.expired)
+		hands.Claims, hands.JoinDelay = n.members, c.JoinDelay
+	}
+	if n.owner, err = system.Root.SpawnNamed(shard.OwnerProps(n.svc, hands), "shards"); err != nil {
 		return err
+	}
+	if n.members != nil {
+		return n.members.Start(ctx)
 	}
 	all := make([]int32, n.cfg.Shards)
 	for i := range all {
@@ -96,28 +115,61 @@ func (n *Node) Start() error {
 	return nil
 }
 
+// startTransport opens the way to other nodes, before any actor is made: actors carry the node's address.
+func (n *Node) startTransport(ctx context.Context) error {
+	if n.cfg.Company == nil {
+		return nil
+	}
+	n.svc.System.ProcessRegistry.RegisterAddressResolver(func(pid *actor.PID) (actor.Process, bool) {
+		if pid.Id == gate { // the transport's own
+			return nil, false
+		}
+		return stranger{n}, true
+	})
+	var err error
+	if n.transport, err = n.cfg.Company.Transport(n.svc.System, n.receive); err != nil {
+		return err
+	}
+	return n.transport.Start(ctx)
+}
+
+func (n *Node) follow(v membership.View) { n.svc.System.Root.Send(n.owner, &v) }
+
+func (n *Node) expired() {
+	n.cfg.Log.Warn("this node's lease is lost; others take its shards over, and it acts only under epochs that nobody has raised")
+}
+
 // Stop lets the shards go and ends everything the node has started. What was submitted to the journal is flushed first.
 func (n *Node) Stop(ctx context.Context) error {
 	for s := range n.cfg.Shards {
 		n.svc.Router.Set(int32(s), nil)
 	}
-	stopped := make(chan struct{})
-	go func() {
-		_ = n.svc.System.Root.StopFuture(n.owner).Wait()
-		close(stopped)
-	}()
-	select {
-	case <-stopped:
-	case <-ctx.Done():
+	if n.owner != nil {
+		stopped := make(chan struct{})
+		go func() {
+			_ = n.svc.System.Root.StopFuture(n.owner).Wait()
+			close(stopped)
+		}()
+		select {
+		case <-stopped:
+		case <-ctx.Done():
+		}
 	}
-	err := n.cfg.Journal.Flush(ctx)
-	n.svc.Work.Stop()
-	linkErr := n.svc.Agents.Stop()
+	errs := []error{n.cfg.Journal.Flush(ctx)}
+	if n.members != nil {
+		errs = append(errs, n.members.Stop(ctx))
+	}
+	if n.svc.Work != nil {
+		n.svc.Work.Stop()
+	}
+	if n.svc.Agents != nil {
+		errs = append(errs, n.svc.Agents.Stop())
+	}
+	if n.transport != nil {
+		errs = append(errs, n.transport.Stop(ctx))
+	}
 	n.svc.System.Shutdown()
-	if err == nil {
-		err = linkErr
-	}
-	return err
+	return errors.Join(errs...)
 }
 
 // Inspector knows the node's actors.
@@ -125,20 +177,6 @@ func (n *Node) Inspector() *inspector.Inspector { return n.svc.Inspector }
 
 // Services are what the node's actors use.
 func (n *Node) Services() *services.Services { return n.svc }
-
-// Ask sends an actor a message that carries a place to answer to, and waits for the answer or the end of ctx.
-// Errors: ServiceUnavailable when nobody owns the actor's shard at the moment, DeadlineExceeded, the answer's own.
-func (n *Node) Ask(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any) (any, error) {
-	value, err := n.desk.Do(ctx, func(reply protocol.ReplyTo) {
-		if !n.svc.Router.Send(to, message(reply)) {
-			ask.Reply(n.svc.System.Root, reply, nil, backendai.Errorf(backendai.ServiceUnavailable, "The session is moving to another node; try again."))
-		}
-	})
-	if err == context.DeadlineExceeded {
-		return nil, backendai.NewError(backendai.DeadlineExceeded).WithCause(fmt.Errorf("%s did not answer", to))
-	}
-	return value, err
-}
 
 // Send brings a message to an actor without waiting.
 func (n *Node) Send(to cluster.Identity, message any) bool { return n.svc.Router.Send(to, message) }
@@ -155,14 +193,20 @@ func (n *Node) Ownership(ctx context.Context) (shard.Ownership, error) {
 	}
 }
 
-// Ready waits until the node owns all its shards.
+// Ready waits until every shard has an owner that this node knows: itself or, once it has joined them, others.
 func (n *Node) Ready(ctx context.Context) error {
 	for {
 		o, err := n.Ownership(ctx)
 		if err != nil {
 			return err
 		}
-		if o.Pending == 0 && len(o.Epochs) == n.cfg.Shards {
+		known := 0
+		for s := range int32(n.cfg.Shards) {
+			if n.svc.Router.Local(s) != nil || n.svc.Router.Node(s) != "" {
+				known++
+			}
+		}
+		if o.Pending == 0 && known == n.cfg.Shards {
 			return nil
 		}
 		select {

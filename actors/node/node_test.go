@@ -143,7 +143,7 @@ func (w *world) start() {
 	j.Start()
 	w.node = New(Config{Name: "test", Shards: n, Log: log, Ledger: ledger{w.pool}, Journal: j, Store: store.New(w.pool, settings{}, log),
 		Bus: w.bus, Live: volatile{}, Hooks: nil, Networks: nil, HeartbeatTimeout: time.Minute})
-	if err := w.node.Start(); err != nil {
+	if err := w.node.Start(w.Context()); err != nil {
 		w.Fatal(err)
 	}
 	w.hears.Store(w.node)

@@ -131,5 +131,8 @@ type SchedulerLoaded struct {
 	Pending     []PendingSession
 }
 
+// Reread is what the rows say while the scheduler is at work: messages between nodes can be lost, rows can't.
+type Reread struct{ Rows *SchedulerLoaded }
+
 // KnownSlotsChanged brings the cluster's slot types; messages about quotas name them all.
 type KnownSlotsChanged struct{ Known *backendai.KnownSlots }

@@ -18,6 +18,8 @@ import (
 const (
 	// tickPeriod is the original's scheduling timer.
 	tickPeriod = 10 * time.Second
+	// rereadEvery is after how many ticks the rows are compared with what the scheduler knows: messages between nodes can be lost.
+	rereadEvery = 3
 	// maxStash bounds what is kept while the rows are being read.
 	maxStash = 1 << 16
 	// refreshAtMost bounds how many waiting sessions' limits are read again at a tick.
@@ -48,7 +50,10 @@ type Actor struct {
 	timer  *time.Timer
 	warned string
 	passes int64
-	took   time.Duration
+	ticks  int64
+	// draining: the shard is being handed over; nothing is decided any more.
+	draining bool
+	took     time.Duration
 }
 
 // Props makes the props of a scaling group's scheduler.
@@ -79,6 +84,7 @@ func (a *Actor) Receive(ctx actor.Context) {
 		a.load()
 	case *protocol.SchedulerLoaded:
 		if a.loaded {
+			a.apply(&protocol.Reread{Rows: msg})
 			return
 		}
 		a.loaded = true
@@ -89,7 +95,9 @@ func (a *Actor) Receive(ctx actor.Context) {
 		a.stash = nil
 	case *passDue:
 		a.due = false
-		a.pass()
+		if !a.draining {
+			a.pass()
+		}
 	case *policyRead:
 		if msg.known != nil {
 			a.apply(msg.known)
@@ -97,11 +105,17 @@ func (a *Actor) Receive(ctx actor.Context) {
 		if msg.policy != a.core.Policy {
 			a.apply(&protocol.PolicyChanged{Policy: msg.policy})
 		}
+	case *protocol.Drain:
+		a.draining = true
+		ctx.Send(ctx.Parent(), &protocol.Drained{ID: ctx.Self().Id})
 	case *protocol.Tick:
 		a.tickLater()
 		if a.loaded {
 			a.refresh()
 			a.apply(msg)
+			if a.ticks++; a.ticks%rereadEvery == 0 {
+				a.load()
+			}
 		}
 	default:
 		if !a.loaded {

@@ -16,9 +16,9 @@ const resendAfter = 10 * time.Second
 func (c *Core) Apply(event any, now time.Time) []Effect {
 	switch e := event.(type) {
 	case *protocol.SchedulerLoaded:
-		c.load(e)
+		c.load(e, now)
 	case *protocol.Enqueue:
-		return c.enqueue(e.Session)
+		return c.enqueue(e.Session, now)
 	case *protocol.Withdraw:
 		c.withdraw(e.SessionID)
 	case *protocol.Placed:
@@ -54,13 +54,17 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 		c.wake(true)
 	case *protocol.KnownSlotsChanged:
 		c.Known = e.Known
+	case *protocol.Moved:
+		return c.moved(e, now)
+	case *protocol.Reread:
+		return c.reconcile(e, now)
 	case *protocol.Tick:
 		return c.tick(now)
 	}
 	return nil
 }
 
-func (c *Core) load(e *protocol.SchedulerLoaded) {
+func (c *Core) load(e *protocol.SchedulerLoaded, now time.Time) {
 	c.Policy, c.Known = e.Policy, e.Known
 	for _, a := range e.Agents {
 		c.agentState(a)
@@ -69,22 +73,22 @@ func (c *Core) load(e *protocol.SchedulerLoaded) {
 		c.allocate(a)
 	}
 	for _, s := range e.Pending {
-		c.enqueue(s)
+		c.enqueue(s, now)
 	}
 	c.wake(true)
 }
 
-func (c *Core) enqueue(s protocol.PendingSession) []Effect {
+func (c *Core) enqueue(s protocol.PendingSession, now time.Time) []Effect {
 	if old := c.byID[s.ID]; old != nil {
 		if old.placing != nil { // the session has restarted and does not know of its placement
 			return []Effect{Place{SessionID: s.ID, Placement: *old.placing}}
 		}
 		return nil
 	}
-	for _, k := range s.Kernels {
-		if c.allocs[k.ID] != nil {
-			return nil // an echo: it has been placed and committed already
-		}
+	if placement := c.placementOf(&s, now); placement != nil {
+		// An echo: it has been placed and committed already. Should the session not know that its rows were written (the answer
+		// to the commit was lost), it learns it by this; otherwise it says so, and that is all.
+		return []Effect{Place{SessionID: s.ID, Placement: *placement}}
 	}
 	p := &pending{PendingSession: s}
 	for _, k := range s.Kernels {
@@ -93,6 +97,23 @@ func (c *Core) enqueue(s protocol.PendingSession) []Effect {
 	c.insert(p)
 	c.wake(false)
 	return nil
+}
+
+// placementOf is where the kernels of a session are that has been placed, nil if it has not.
+func (c *Core) placementOf(s *protocol.PendingSession, now time.Time) *protocol.Placement {
+	p := &protocol.Placement{SessionID: s.ID, ScalingGroup: c.Group, Now: now}
+	for _, k := range s.Kernels {
+		a := c.allocs[k.ID]
+		if a == nil {
+			return nil
+		}
+		where := protocol.KernelPlacement{KernelID: k.ID, Agent: a.Agent}
+		if agent := c.agents[a.Agent]; agent != nil {
+			where.Addr = agent.Addr
+		}
+		p.Kernels = append(p.Kernels, where)
+	}
+	return p
 }
 
 func (c *Core) withdraw(id uuid.UUID) {

@@ -53,6 +53,7 @@ type Core struct {
 	blocked bool // the last pass ended at a session that fits nowhere; newcomers wait behind it
 	touched map[string]bool
 	owners  map[string]bool
+	doubts  map[uuid.UUID]doubt // what the last look at the rows has found to be different
 }
 
 // NewCore makes an empty scheduler for a scaling group.

@@ -34,7 +34,8 @@ type Actor struct {
 	ctx       actor.Context
 	kernels   map[uuid.UUID]*actor.PID
 	timers    map[string]*time.Timer
-	broken    bool // it, or one of its kernels, has crashed: nothing is handled any more
+	draining  map[string]bool // by PID id: kernels that have not answered Drain; nil while the shard stays here
+	broken    bool            // it, or one of its kernels, has crashed: nothing is handled any more
 }
 
 // Props makes the props of one session's actor. recovered says that its rows were alive before this actor.
@@ -107,9 +108,44 @@ func (a *Actor) handle(ctx actor.Context) {
 		if refused := a.box.Committed(msg); refused != nil {
 			a.box.Add(a.core.Step(refused))
 		}
+		a.drained("")
+	case *protocol.Drain:
+		a.drain()
+	case *protocol.Drained:
+		a.drained(msg.ID)
+	case *protocol.Moved:
+		for _, pid := range a.kernels {
+			ctx.Send(pid, msg)
+		}
+		a.box.Add(a.core.Step(msg))
 	case actor.SystemMessage, actor.AutoReceiveMessage:
 	default:
-		a.box.Add(a.core.Step(msg))
+		if a.draining == nil || len(a.draining) > 0 { // what comes after is found out by the next owner
+			a.box.Add(a.core.Step(msg))
+		}
+	}
+}
+
+// drain lets the kernels carry out what they have committed, and then the session itself.
+func (a *Actor) drain() {
+	if a.draining != nil {
+		return
+	}
+	a.draining = make(map[string]bool, len(a.kernels))
+	for _, pid := range a.kernels {
+		a.draining[pid.Id] = true
+		a.ctx.Send(pid, &protocol.Drain{})
+	}
+	a.drained("")
+}
+
+func (a *Actor) drained(kernel string) {
+	if a.draining == nil {
+		return
+	}
+	delete(a.draining, kernel)
+	if len(a.draining) == 0 && a.box.Idle() {
+		a.ctx.Send(a.ctx.Parent(), &protocol.Drained{ID: a.ctx.Self().Id})
 	}
 }
 
@@ -165,6 +201,10 @@ func (a *Actor) perform(effect outbox.Effect) {
 		a.timer(e)
 	case Renamed:
 		a.core.RenameCommitted()
+	case Stored:
+		for _, to := range a.core.CreateCommitted() {
+			ask.Reply(a.ctx, to, &protocol.Enqueued{SessionID: a.core.ID}, nil)
+		}
 	case Stop:
 		a.ctx.Send(a.ctx.Parent(), &Retire{SessionID: a.core.ID})
 	case Deposed:

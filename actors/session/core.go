@@ -10,6 +10,7 @@ import (
 	"backend.ai/manager/actors/agent/callosum"
 	"backend.ai/manager/actors/outbox"
 	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/cluster"
 	"backend.ai/manager/persistence/postgres/record"
 )
 
@@ -46,6 +47,7 @@ const timerDestroy = "destroy-wait"
 type Member struct {
 	Row    record.Kernel
 	Freed  bool
+	GaveUp bool // see protocol.KernelChanged
 	Failed *protocol.StartFailure
 	Stats  json.RawMessage
 }
@@ -88,6 +90,8 @@ type (
 		Value any
 		Err   error
 	}
+	// Stored follows the session's first rows: those who wait for them are answered by what CreateCommitted returns.
+	Stored struct{}
 	// LoadPending reads what the scheduler needs besides the rows; comes back as PendingLoaded.
 	LoadPending struct{}
 	// Prepare gets a launch ready outside the actor; comes back as Prepared.
@@ -152,7 +156,8 @@ type Core struct {
 	dependsOn  []protocol.Dependency
 	scheduler  protocol.SchedulerData
 	network    *Network
-	createTo   protocol.ReplyTo
+	createTo   []protocol.ReplyTo // who waits for the first rows to be written
+	stored     bool               // they are
 	startTo    []protocol.ReplyTo
 	destroyTo  []protocol.ReplyTo
 	restartTo  []protocol.ReplyTo
@@ -196,6 +201,9 @@ func (c *Core) all(holds func(*Member) bool) bool {
 func (c *Core) Step(event any) []outbox.Effect {
 	switch e := event.(type) {
 	case *protocol.Create:
+		if c.Phase != Creating {
+			return c.createAgain(e)
+		}
 		return c.create(e)
 	case *Recover:
 		return c.recover(e)
@@ -206,6 +214,10 @@ func (c *Core) Step(event any) []outbox.Effect {
 		}
 	case *protocol.Requeue:
 		if c.Phase == Pending {
+			return []outbox.Effect{LoadPending{}}
+		}
+	case *protocol.Moved:
+		if c.Phase == Pending && c.stored && e.Has(cluster.ShardOf(cluster.Scheduler(c.main().Row.ScalingGroup), e.Of)) {
 			return []outbox.Effect{LoadPending{}}
 		}
 	case *protocol.Placement:
@@ -244,6 +256,8 @@ func (c *Core) Step(event any) []outbox.Effect {
 		if e.Kind == timerDestroy {
 			return c.answerDestroy()
 		}
+	case *protocol.LostShard:
+		return []outbox.Effect{Deposed{}}
 	case *outbox.Refused:
 		return c.refused(e)
 	}

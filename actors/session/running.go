@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/outbox"
 	"backend.ai/manager/actors/protocol"
@@ -13,6 +15,7 @@ import (
 
 // recover picks the work up where the rows say it was.
 func (c *Core) recover(e *Recover) []outbox.Effect {
+	c.stored = true
 	var effects []outbox.Effect
 	for _, m := range c.Members {
 		effects = append(effects, SpawnKernel{m.Row, true})
@@ -62,16 +65,25 @@ func (c *Core) kernelChanged(e *protocol.KernelChanged) []outbox.Effect {
 	if m == nil {
 		return nil
 	}
+	if c.Phase == Gone {
+		return c.freedLate(m, e)
+	}
 	was := m.Row.Status
 	m.Row.Status = e.Status
+	m.GaveUp = m.GaveUp || e.GaveUp
 	m.Row.ServicePorts = e.ServicePorts
 	if e.Stats != nil {
 		m.Stats = e.Stats
 	}
 	var effects []outbox.Effect
+	if was.OccupiesUser() && (e.Status == backendai.Terminating || m.dead()) { // only now do the rows say so
+		effects = append(effects, ToScheduler{m.Row.ScalingGroup, &protocol.Ending{KernelIDs: list(m.Row.ID)}})
+	}
 	if e.Freed && !m.Freed {
 		m.Freed = true
-		effects = append(effects, ToScheduler{m.Row.ScalingGroup, &protocol.Release{KernelIDs: list(m.Row.ID)}})
+		if m.dead() { // else its row still claims the slots: they are released when the failed start is written
+			effects = append(effects, ToScheduler{m.Row.ScalingGroup, &protocol.Release{KernelIDs: list(m.Row.ID)}})
+		}
 	}
 	if e.Failure != nil {
 		m.Failed = e.Failure
@@ -100,12 +112,28 @@ func (c *Core) kernelChanged(e *protocol.KernelChanged) []outbox.Effect {
 		if !was.IsDead() && m == c.main() && c.Phase != Ending {
 			// The main kernel stands for the session: without it the others are of no use.
 			c.Phase = Ending
-			effects = append(effects, ToScheduler{m.Row.ScalingGroup, &protocol.Ending{KernelIDs: c.kernelIDs()}})
 			effects = append(effects, c.endOthers(e.Reason, e.Now)...)
 		}
 		return append(effects, c.maybeGone(e.Now)...)
 	}
 	return effects
+}
+
+// freedLate takes the news that an agent no longer holds a kernel of a session whose rows are dead.
+func (c *Core) freedLate(m *Member, e *protocol.KernelChanged) []outbox.Effect {
+	if !e.Freed || m.Freed {
+		return nil
+	}
+	m.Freed = true
+	return append([]outbox.Effect{ToScheduler{m.Row.ScalingGroup, &protocol.Release{KernelIDs: list(m.Row.ID)}}}, c.maybeStop()...)
+}
+
+// maybeStop ends the actor when no agent holds anything of the session any more.
+func (c *Core) maybeStop() []outbox.Effect {
+	if c.all(func(m *Member) bool { return m.Freed }) {
+		return []outbox.Effect{Stop{}}
+	}
+	return nil
 }
 
 func (c *Core) maybeRunning() []outbox.Effect {
@@ -125,9 +153,9 @@ func (c *Core) abort() (effects []outbox.Effect) {
 	return effects
 }
 
-// maybeCancelled writes the end of a failed start when no agent holds anything of it any more.
+// maybeCancelled writes the end of a failed start when no agent holds anything of it any more, or does not answer.
 func (c *Core) maybeCancelled(now time.Time) []outbox.Effect {
-	if !c.all(func(m *Member) bool { return m.Freed || m.dead() }) {
+	if !c.all(func(m *Member) bool { return m.Freed || m.GaveUp || m.dead() }) {
 		return nil
 	}
 	if now.IsZero() {
@@ -148,11 +176,27 @@ func (c *Core) maybeCancelled(now time.Time) []outbox.Effect {
 			Mask: record.FieldStatus | record.FieldStatusInfo | record.FieldStatusData | record.FieldStatusChanged | record.FieldTerminatedAt})
 	}
 	c.Phase = Gone
-	effects := []outbox.Effect{persist, ToScheduler{c.main().Row.ScalingGroup, &protocol.Release{KernelIDs: c.kernelIDs()}}}
+	effects := []outbox.Effect{persist, ToScheduler{c.main().Row.ScalingGroup, &protocol.Ending{KernelIDs: c.kernelIDs()}}}
+	if freed := c.freedIDs(); len(freed) > 0 {
+		effects = append(effects, ToScheduler{c.main().Row.ScalingGroup, &protocol.Release{KernelIDs: freed}})
+	}
 	effects = append(effects, c.answerStart()...)
 	effects = append(effects, c.answerDestroy()...)
 	effects = append(effects, Publish{Name: "session_cancelled", Reason: string(backendai.InfoFailedToStart)})
-	return append(effects, c.leave()...)
+	if c.network != nil {
+		effects = append(effects, RemoveNetwork{*c.network})
+		c.network = nil
+	}
+	return append(effects, c.maybeStop()...)
+}
+
+func (c *Core) freedIDs() (ids []uuid.UUID) {
+	for _, m := range c.Members {
+		if m.Freed {
+			ids = append(ids, m.Row.ID)
+		}
+	}
+	return ids
 }
 
 // startError is status_data.error of a failed start (spec/scheduling-lifecycle §5.3):
@@ -197,10 +241,7 @@ func (c *Core) maybeGone(now time.Time) (effects []outbox.Effect) {
 			c.network = nil
 		}
 	}
-	if c.all(func(m *Member) bool { return m.Freed }) {
-		effects = append(effects, Stop{})
-	}
-	return effects
+	return append(effects, c.maybeStop()...)
 }
 
 // sessionEnded notes in every row of a cluster session that the whole has ended; a lone kernel's row says so itself.
@@ -215,14 +256,6 @@ func (c *Core) sessionEnded() outbox.Effect {
 		persist.Kernels = append(persist.Kernels, &record.KernelPatch{ID: m.Row.ID, Kernel: m.Row, Mask: record.FieldStatusData})
 	}
 	return persist
-}
-
-// leave removes what the session had besides kernels and stops the actor.
-func (c *Core) leave() (effects []outbox.Effect) {
-	if c.network != nil {
-		effects = append(effects, RemoveNetwork{*c.network})
-	}
-	return append(effects, Stop{})
 }
 
 // invoke passes a call of the API on to the agent of the main kernel.

@@ -13,9 +13,12 @@ import (
 	"backend.ai/manager/persistence/postgres/record"
 )
 
-// create writes the session's first rows and then lines it up.
+// create writes the session's first rows and then lines it up. A request that comes twice does nothing the second time.
 func (c *Core) create(e *protocol.Create) []outbox.Effect {
-	c.launch, c.limits, c.createTo = &e.Launch, e.Scheduling, e.Reply
+	if c.Phase != Creating {
+		return nil
+	}
+	c.launch, c.limits, c.createTo = &e.Launch, e.Scheduling, []protocol.ReplyTo{e.Reply}
 	c.dependsOn = e.Dependencies
 	first := journal.NewSession{}
 	for _, m := range c.Members {
@@ -31,10 +34,26 @@ func (c *Core) create(e *protocol.Create) []outbox.Effect {
 		effects = append(effects, SpawnKernel{Row: m.Row})
 	}
 	return append(effects,
-		Answer{To: e.Reply, Value: &protocol.Enqueued{SessionID: c.ID}},
+		Stored{},
 		c.enqueue(),
 		Publish{Name: "session_enqueued"},
 	)
+}
+
+// CreateCommitted notes that the first rows are written and returns who waits for that.
+func (c *Core) CreateCommitted() []protocol.ReplyTo {
+	waiting := c.createTo
+	c.createTo, c.stored = nil, true
+	return waiting
+}
+
+// createAgain answers a request that was sent again because its answer, or its first owner, was lost.
+func (c *Core) createAgain(e *protocol.Create) []outbox.Effect {
+	if !c.stored && c.Phase == Pending {
+		c.createTo = append(c.createTo, e.Reply)
+		return nil
+	}
+	return []outbox.Effect{Answer{To: e.Reply, Value: &protocol.Enqueued{SessionID: c.ID}}}
 }
 
 // place commits where the kernels run; after the commit the agents may hear of it.
@@ -106,7 +125,10 @@ func (c *Core) networkOf() *Network {
 }
 
 func (c *Core) prepared(e *Prepared) []outbox.Effect {
-	if c.Phase != Launching {
+	if c.Phase != Launching { // ended by force meanwhile
+		if e.Network != "" {
+			return []outbox.Effect{RemoveNetwork{*c.networkOf()}}
+		}
 		return nil
 	}
 	if e.Network != "" {
@@ -170,7 +192,15 @@ func (c *Core) refused(e *outbox.Refused) []outbox.Effect {
 	switch {
 	case e.Label == labelCreate:
 		c.Phase = Gone
-		return []outbox.Effect{Answer{To: c.createTo, Err: createError(e.Err, c.ID)}, Stop{}}
+		var effects []outbox.Effect
+		for _, to := range c.createTo {
+			if errors.Is(e.Err, journal.ErrRepeated) { // it was created before, and has moved on since
+				effects = append(effects, Answer{To: to, Value: &protocol.Enqueued{SessionID: c.ID}})
+			} else {
+				effects = append(effects, Answer{To: to, Err: createError(e.Err, c.ID)})
+			}
+		}
+		return append(effects, Stop{})
 	case e.Label == labelPlace && errors.Is(e.Err, journal.ErrSchedulerDeposed):
 		// The next scheduler reads the row, which still says PENDING; lining up again is for the case that it has read it before.
 		c.Phase = Pending

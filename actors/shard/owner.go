@@ -13,12 +13,30 @@ import (
 	"backend.ai/manager/actors/protocol"
 	"backend.ai/manager/actors/services"
 	"backend.ai/manager/cluster"
+	"backend.ai/manager/cluster/membership"
 	"backend.ai/manager/persistence/postgres/journal"
 )
 
 // Ledger raises epochs; package persistence/postgres/shards does it in PostgreSQL.
 type Ledger interface {
 	Take(ctx context.Context, shards []int32) (map[int32]int64, error)
+}
+
+// Claims says to other nodes who should act for a shard; *membership.Membership does it in etcd.
+type Claims interface {
+	Claim(ctx context.Context, shards []int32) ([]int32, error)
+	NoteEpoch(ctx context.Context, epochs map[int32]int64) error
+	Release(ctx context.Context, shards []int32) error
+}
+
+// Hands are what the owner works with. Claims is nil for a node that is alone: it takes what it is told to.
+type Hands struct {
+	Ledger Ledger
+	Claims Claims
+	// Flush waits until everything that has been handed to the journal is written or refused.
+	Flush func(context.Context) error
+	// JoinDelay is how long a member must have been there before shards move to it.
+	JoinDelay time.Duration
 }
 
 // retryTake is the pause before shards are tried to be taken again.
@@ -42,6 +60,7 @@ type Ownership struct {
 
 // taken brings the epochs and rows of shards, or says why they could not be taken.
 type taken struct {
+	asked  []int32
 	shards []int32
 	epochs map[int32]int64
 	rows   *services.ShardRows
@@ -51,8 +70,12 @@ type taken struct {
 // Owner takes shards for this node and supervises them.
 type Owner struct {
 	svc     *services.Services
-	ledger  Ledger
+	hands   Hands
 	ctx     actor.Context
+	view    *membership.View
+	timer   *time.Timer
+	busy    map[int32]bool // being handed over or renewed
+	drains  map[string]chan struct{}
 	epochs  map[int32]int64
 	pids    map[int32]*actor.PID
 	shards  map[string]int32 // by PID id
@@ -62,10 +85,10 @@ type Owner struct {
 }
 
 // OwnerProps makes the props of the node's owner of shards.
-func OwnerProps(svc *services.Services, ledger Ledger) *actor.Props {
+func OwnerProps(svc *services.Services, hands Hands) *actor.Props {
 	id := inspector.Identity{Kind: inspector.KindNode, ID: "shards", Shard: -1}
 	return svc.Inspector.Props(id, func() actor.Actor {
-		return &Owner{svc: svc, ledger: ledger, epochs: make(map[int32]int64), pids: make(map[int32]*actor.PID),
+		return &Owner{svc: svc, hands: hands, busy: make(map[int32]bool), drains: make(map[string]chan struct{}), epochs: make(map[int32]int64), pids: make(map[int32]*actor.PID),
 			shards: make(map[string]int32), pending: make(map[int32]bool), givenUp: make(map[int32]bool)}
 	}, actor.WithSupervisor(strategy{svc.System}))
 }
@@ -88,6 +111,22 @@ func (o *Owner) Receive(ctx actor.Context) {
 		o.svc.Log.Error("a shard has been taken by another manager; this one no longer acts for it", "shard", msg.Shard)
 		o.stop(msg.Shard)
 		o.givenUp[msg.Shard] = true
+		o.look()
+	case *membership.View:
+		o.follow(msg)
+	case *lookAgain:
+		o.look()
+	case *handedOver:
+		o.handedOver(msg)
+	case *protocol.Drained:
+		if done := o.drains[msg.ID]; done != nil {
+			close(done)
+			delete(o.drains, msg.ID)
+		}
+	case *actor.Stopping:
+		if o.timer != nil {
+			o.timer.Stop()
+		}
 	case *Status:
 		msg.Answer <- o.status()
 	}
@@ -116,10 +155,20 @@ func (o *Owner) take(list []int32) {
 	}
 	self, root, n := o.ctx.Self(), o.svc.System.Root, o.svc.Router.Shards()
 	work := func(ctx context.Context) {
-		t := &taken{shards: list}
-		if t.epochs, t.err = o.ledger.Take(ctx, list); t.err == nil {
+		t := &taken{asked: list, shards: list}
+		if o.hands.Claims != nil {
+			if t.shards, t.err = o.hands.Claims.Claim(ctx, list); t.err != nil || len(t.shards) == 0 {
+				root.Send(self, t)
+				return
+			}
+		}
+		if t.epochs, t.err = o.hands.Ledger.Take(ctx, t.shards); t.err == nil {
 			// After the epoch is raised no older owner can change these rows any more.
-			t.rows, t.err = o.svc.Store.Shard(ctx, list, n)
+			t.rows, t.err = o.svc.Store.Shard(ctx, t.shards, n)
+		}
+		if t.err == nil && o.hands.Claims != nil {
+			// Others send messages here once they see the epoch. When this fails, they do when it is noted at the next look.
+			_ = o.hands.Claims.NoteEpoch(ctx, t.epochs)
 		}
 		root.Send(self, t)
 	}
@@ -129,6 +178,16 @@ func (o *Owner) take(list []int32) {
 }
 
 func (o *Owner) taken(t *taken) {
+	for _, s := range t.asked {
+		if t.err == nil || o.hands.Claims != nil {
+			delete(o.pending, s)
+		}
+	}
+	if t.err != nil && o.hands.Claims != nil {
+		o.svc.Log.Warn("shards could not be taken; trying again", "shards", len(t.asked), "error", t.err)
+		o.lookLater(retryTake)
+		return
+	}
 	if t.err != nil {
 		o.svc.Log.Warn("shards could not be taken; trying again", "shards", len(t.shards), "error", t.err)
 		self, root := o.ctx.Self(), o.svc.System.Root
@@ -148,6 +207,10 @@ func (o *Owner) taken(t *taken) {
 		delete(o.givenUp, s)
 		o.svc.Router.Set(s, pid)
 	}
+	if len(t.shards) == 0 {
+		return
+	}
+	o.moved(t.shards)
 	for _, r := range t.rows.Remnants {
 		call := callosum.DestroyKernel{KernelID: r.KernelID.String(), Reason: string(backendai.InfoForceTerminated), SuppressEvents: true}.Call()
 		o.svc.Router.Send(cluster.Agent(r.Agent), &protocol.Call{Call: call, Deadline: time.Now().Add(remnantTimeout)})
@@ -162,6 +225,11 @@ func (o *Owner) reclaim(shard int32, reason string) {
 	o.svc.Log.Error("a shard is taken again", "shard", shard, "reason", reason)
 	o.stop(shard)
 	o.pending[shard] = true
+	if o.hands.Claims != nil { // the claim is still this node's
+		o.lookLater(firstPause)
+		delete(o.pending, shard)
+		return
+	}
 	self, root := o.ctx.Self(), o.svc.System.Root
 	time.AfterFunc(firstPause, func() { root.Send(self, &Take{[]int32{shard}}) })
 }

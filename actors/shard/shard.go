@@ -45,6 +45,7 @@ type Actor struct {
 	dying    map[string]cluster.Identity // by PID id: crashed, and giving back what is in their mailboxes
 	lives    int
 	gaveUp   bool
+	draining map[string]bool // by PID id: actors that have not answered Drain yet; nil while the shard is not handed over
 }
 
 // Props makes the props of a shard that was taken under the guard's epoch.
@@ -64,7 +65,19 @@ func (a *Actor) Receive(ctx actor.Context) {
 	case *actor.Started:
 		a.start()
 	case *cluster.Envelope:
+		if a.draining != nil {
+			NotHere(a.svc, msg.Message)
+			return
+		}
 		a.deliver(msg.To, msg.Message)
+	case *protocol.Moved:
+		for _, pid := range a.children {
+			ctx.Send(pid, msg)
+		}
+	case *protocol.Drain:
+		a.drain()
+	case *protocol.Drained:
+		a.drained(msg.ID)
 	case *session.Retire:
 		a.retire(cluster.Session(msg.SessionID))
 	case *crashed:
@@ -72,6 +85,7 @@ func (a *Actor) Receive(ctx actor.Context) {
 	case *protocol.Bounced:
 		a.bounced(msg)
 	case *actor.Terminated:
+		a.drained(msg.Who.Id)
 		// A system message overtakes what the actor has given back before it ended: forget it behind that.
 		ctx.Send(ctx.Self(), &departed{msg.Who.Id})
 	case *departed:
@@ -95,8 +109,11 @@ func (a *Actor) Facts() inspector.Facts {
 		}
 	}
 	state := "owned"
-	if a.gaveUp {
+	switch {
+	case a.gaveUp:
 		state = "deposed"
+	case a.draining != nil:
+		state = "handing over"
 	}
 	return inspector.Facts{State: state, Detail: map[string]any{"children": len(a.children), "kinds": n, "respawning": len(a.stash)}}
 }

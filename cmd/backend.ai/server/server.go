@@ -235,7 +235,7 @@ func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.S
 		Hooks: hooks, Networks: overlay.New(overlay.DefaultSocket), Errors: failures, Registries: settings.Registries,
 		Links: callosum.ClientConfig{Logger: s.log},
 	})
-	if err := s.node.Start(); err != nil {
+	if err := s.node.Start(ctx); err != nil {
 		return err
 	}
 	s.onStop("actors", s.node.Stop)

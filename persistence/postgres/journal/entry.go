@@ -17,6 +17,8 @@ var (
 	ErrSchedulerDeposed = errors.New("journal: the scheduler that decided this has been replaced")
 	// ErrNameTaken: a live session of that access key has the name already (ix_kernels_unique_sess_token).
 	ErrNameTaken = errors.New("journal: a live session has that name")
+	// ErrRepeated: the session was created by an earlier entry, and is not PENDING any more.
+	ErrRepeated = errors.New("journal: the session has been created before")
 	// ErrUnknownScalingGroup: an agent names a scaling group that has no row.
 	ErrUnknownScalingGroup = errors.New("journal: no such scaling group")
 	// ErrStopped: the journal was stopped before the entry was committed.

@@ -121,20 +121,27 @@ func (n newSessions) written(what string) func(pgx.Rows) error {
 }
 
 // refuse marks the sessions whose names are taken. One that is there has been committed by an earlier try of the same entry
-// (its answer was lost): it conflicts with itself.
+// (its answer was lost): it conflicts with itself. One that has moved on since was created by another entry, long ago.
 func (n newSessions) refuse(ctx context.Context, conn *pgxpool.Conn, refusals map[*Entry]error) error {
 	if len(n) == 0 {
 		return nil
 	}
-	rows, err := conn.Query(ctx, `SELECT id FROM public.kernels WHERE id = ANY($1)`, slices.Collect(maps.Keys(n)))
+	rows, err := conn.Query(ctx, `SELECT id, status = 'PENDING' FROM public.kernels WHERE id = ANY($1)`, slices.Collect(maps.Keys(n)))
 	if err != nil {
 		return fmt.Errorf("look for rows of a lost commit: %w", err)
 	}
-	if err := n.written("look for rows of a lost commit")(rows); err != nil {
-		return err
-	}
 	for _, e := range n {
 		refusals[e] = ErrNameTaken
+	}
+	var id uuid.UUID
+	var pending bool
+	if _, err := pgx.ForEachRow(rows, []any{&id, &pending}, func() error {
+		if refusals[n[id]] = ErrRepeated; pending {
+			delete(refusals, n[id])
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("look for rows of a lost commit: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,97 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/cluster"
+)
+
+const (
+	// patience is how long a caller waits for a shard without an owner; a lease of a dead node runs out within that time.
+	patience = 20 * time.Second
+	// settle is how long it may take until a node hears that a shard has moved, after another has refused a message for it.
+	settle = 500 * time.Millisecond
+	// lastAnswer is how long an answer may still come after the shard has moved, when the question must not be asked twice.
+	lastAnswer = 5 * time.Second
+)
+
+// Ask sends an actor a message that carries a place to answer to, and waits for the answer or the end of ctx. When the actor's shard
+// moves meanwhile, a message that is repeatable is sent again to its new owner, so that callers do not notice.
+// Errors: ServiceUnavailable when nobody owns the actor's shard for too long, DeadlineExceeded, the answer's own.
+func (n *Node) Ask(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any) (any, error) {
+	value, err := n.ask(ctx, to, message)
+	if err == context.DeadlineExceeded {
+		return nil, backendai.NewError(backendai.DeadlineExceeded).WithCause(fmt.Errorf("%s did not answer", to))
+	}
+	return value, err
+}
+
+func (n *Node) ask(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any) (any, error) {
+	begin := time.Now()
+	for {
+		changed := n.svc.Router.Changed(to)
+		o := n.askOnce(ctx, to, message, changed)
+		if o.done {
+			return o.value, o.err
+		}
+		if time.Since(begin) > patience {
+			return nil, errMoving
+		}
+		select {
+		case <-changed: // already, or now
+		case <-time.After(o.pause):
+			if o.err != nil { // refused, and the shard has not moved
+				return nil, o.err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// outcome of one question: done with a value or an error; or to be asked again after a change, at the latest after the pause.
+// An error that is not done counts when nothing changes.
+type outcome struct {
+	done  bool
+	value any
+	err   error
+	pause time.Duration
+}
+
+func (n *Node) askOnce(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any, changed <-chan struct{}) outcome {
+	call := n.desk.Begin()
+	defer call.End()
+	msg := message(call.To)
+	if !n.svc.Router.Send(to, msg) {
+		return outcome{pause: patience}
+	}
+	repeatable := protocol.Repeatable(msg)
+	var late <-chan time.Time
+	for {
+		select {
+		case a := <-call.Answer:
+			if _, ok := a.Value.(*protocol.NotHere); ok {
+				return outcome{pause: settle}
+			}
+			if repeatable && backendai.CodeOf(a.Err) == backendai.ServiceUnavailable {
+				return outcome{err: a.Err, pause: settle} // a deposed owner says that as well
+			}
+			return outcome{done: true, value: a.Value, err: a.Err}
+		case <-changed:
+			if repeatable {
+				return outcome{}
+			}
+			changed, late = nil, time.After(lastAnswer)
+		case <-late:
+			return outcome{done: true, err: errMoving}
+		case <-ctx.Done():
+			return outcome{done: true, err: ctx.Err()}
+		}
+	}
+}
+
+var errMoving = backendai.Errorf(backendai.ServiceUnavailable, "The session is moving to another node; try again.")

@@ -1,0 +1,74 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/cluster"
+)
+
+// moved sends those placements again that were on their way to sessions whose shard has moved.
+func (c *Core) moved(e *protocol.Moved, now time.Time) (effects []Effect) {
+	for _, p := range c.byID {
+		if p.placing != nil && e.Has(cluster.ShardOf(cluster.Session(p.ID), e.Of)) {
+			p.placedAt = now
+			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
+		}
+	}
+	return effects
+}
+
+// reconcile mends what lost messages have left behind: sessions that wait without being in the queue, allocations of kernels that
+// are dead, and kernels that run without one. Rows and messages overtake each other; so only what two readings in a row show counts.
+func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
+	before, doubts := c.doubts, make(map[uuid.UUID]doubt)
+	c.doubts = doubts
+	confirmed := func(id uuid.UUID, d doubt) bool {
+		if before[id] == d {
+			return true
+		}
+		doubts[id] = d
+		return false
+	}
+	live := make(map[uuid.UUID]bool, len(e.Rows.Allocations))
+	for _, a := range e.Rows.Allocations {
+		live[a.KernelID] = true
+		if c.allocs[a.KernelID] == nil && confirmed(a.KernelID, unknown) {
+			c.allocate(a)
+		}
+	}
+	for id, a := range c.allocs {
+		if live[id] || c.byID[a.SessionID] != nil { // a placement that is on its way has no row yet
+			continue
+		}
+		if confirmed(id, dead) {
+			c.free(id)
+			c.unpark()
+		}
+	}
+	pending := make(map[uuid.UUID]bool, len(e.Rows.Pending))
+	for _, s := range e.Rows.Pending {
+		pending[s.ID] = true
+		if c.byID[s.ID] == nil && confirmed(s.ID, missing) {
+			effects = append(effects, c.enqueue(s, now)...)
+		}
+	}
+	for id, p := range c.byID {
+		if !pending[id] && p.placing == nil && confirmed(id, gone) {
+			c.withdraw(id)
+		}
+	}
+	return effects
+}
+
+// doubt is a difference between the rows and what the scheduler knows, seen once.
+type doubt uint8
+
+const (
+	unknown doubt = iota + 1 // a live kernel without an allocation
+	dead                     // an allocation without a live kernel
+	missing                  // a pending session that is not in the queue
+	gone                     // a queued session that is not pending
+)

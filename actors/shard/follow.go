@@ -1,0 +1,206 @@
+package shard
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/cluster/membership"
+)
+
+const (
+	// lookPeriod is how often an owner looks whether a member has been there for long enough, or whether something was missed.
+	lookPeriod = time.Second
+	// drainPatience is how long the actors of a shard may take to carry out what is committed before the shard is handed over anyway;
+	// its next owner then finishes it from the rows.
+	drainPatience = time.Second
+	// handOverTimeout bounds the writing and the release of a hand-over.
+	handOverTimeout = 10 * time.Second
+)
+
+// lookAgain makes the owner compare what it has with what it should have.
+type lookAgain struct{}
+
+// handedOver tells that shards have been released, or renewed; err says that they were not.
+type handedOver struct {
+	shards []int32
+	lost   []int32 // renewed in vain: another has them
+	err    error
+}
+
+// follow takes a new view of the cluster.
+func (o *Owner) follow(v *membership.View) {
+	o.view = v
+	var moved []int32
+	for s, address := range Routes(*v, o.svc.Router.Shards()) {
+		shard := int32(s)
+		if o.svc.Router.Node(shard) != address {
+			o.svc.Router.SetNode(shard, address)
+			moved = append(moved, shard)
+		}
+	}
+	o.moved(moved)
+	o.look()
+}
+
+// moved tells the actors of this node that what they have on the way to some shards may be lost.
+func (o *Owner) moved(shards []int32) {
+	if len(shards) == 0 || o.hands.Claims == nil {
+		return
+	}
+	slices.Sort(shards)
+	msg := &protocol.Moved{Shards: shards, Of: o.svc.Router.Shards(), Now: time.Now()}
+	for s, pid := range o.pids {
+		if !msg.Has(s) || o.svc.Router.Node(s) != "" { // a shard that has just been taken has nothing on the way
+			o.ctx.Send(pid, msg)
+		}
+	}
+}
+
+func (o *Owner) lookLater(after time.Duration) {
+	self, root := o.ctx.Self(), o.svc.System.Root
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+	o.timer = time.AfterFunc(after, func() { root.Send(self, &lookAgain{}) })
+}
+
+// look compares what the node has with what it should have, and begins to change it.
+func (o *Owner) look() {
+	if o.view == nil || o.hands.Claims == nil {
+		return
+	}
+	o.lookLater(lookPeriod)
+	h := Holding{Owned: o.epochs, Busy: make(map[int32]bool, len(o.busy)+len(o.pending))}
+	for s := range o.busy {
+		h.Busy[s] = true
+	}
+	for s := range o.pending {
+		h.Busy[s] = true
+	}
+	p := PlanFor(*o.view, h, o.svc.Router.Shards(), time.Now(), o.hands.JoinDelay)
+	for _, s := range p.Drop {
+		o.svc.Log.Warn("another node has claimed a shard while this one had no lease; this one no longer acts for it", "shard", s)
+		o.stop(s)
+	}
+	if len(p.Take) > 0 {
+		o.take(p.Take)
+	}
+	if len(p.Renew) > 0 {
+		o.renew(p.Renew)
+	}
+	if len(p.Give) > 0 {
+		o.give(p.Give)
+	}
+	o.note()
+}
+
+// note writes epochs into claims that do not show them.
+func (o *Owner) note() {
+	missing := make(map[int32]int64)
+	for s, epoch := range o.epochs {
+		if c, ok := o.view.Claims[s]; ok && c.Member == o.view.Self && c.Epoch != epoch && !o.busy[s] {
+			missing[s] = epoch
+		}
+	}
+	if len(missing) > 0 {
+		o.svc.Work.Go(func(ctx context.Context) { _ = o.hands.Claims.NoteEpoch(ctx, missing) })
+	}
+}
+
+// renew claims shards again whose claims went with a lost lease. Their epochs stay: nobody else has raised them, or the journal
+// will say so.
+func (o *Owner) renew(shards []int32) {
+	epochs := make(map[int32]int64, len(shards))
+	for _, s := range shards {
+		o.busy[s] = true
+		epochs[s] = o.epochs[s]
+	}
+	self, root, claims := o.ctx.Self(), o.svc.System.Root, o.hands.Claims
+	work := func(ctx context.Context) {
+		h := &handedOver{}
+		var got []int32
+		if got, h.err = claims.Claim(ctx, shards); h.err == nil {
+			h.err = claims.NoteEpoch(ctx, epochs)
+		}
+		h.shards = shards
+		for _, s := range shards {
+			if h.err == nil && !slices.Contains(got, s) {
+				h.lost = append(h.lost, s)
+			}
+		}
+		root.Send(self, h)
+	}
+	if !o.svc.Work.Go(work) {
+		root.Send(self, &handedOver{shards: shards, err: errBusy})
+	}
+}
+
+// give hands shards over: nothing new is begun, what is committed is carried out, what is submitted is written, and only then are the
+// shards released for their next owners.
+func (o *Owner) give(shards []int32) {
+	var pids []*actor.PID
+	var drained []<-chan struct{}
+	for _, s := range shards {
+		o.busy[s] = true
+		o.svc.Router.Set(s, nil)
+		pid := o.pids[s]
+		if pid == nil {
+			continue
+		}
+		done := make(chan struct{})
+		o.drains[pid.Id] = done
+		o.ctx.Send(pid, &protocol.Drain{})
+		pids, drained = append(pids, pid), append(drained, done)
+	}
+	o.svc.Log.Info("handing shards over", "shards", len(shards))
+	self, system, claims := o.ctx.Self(), o.svc.System, o.hands.Claims
+	// Not a worker's work: it waits for actors, which may wait for workers. It ends by its deadlines.
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), handOverTimeout)
+		defer cancel()
+		late := time.After(drainPatience)
+		for _, done := range drained {
+			select {
+			case <-done:
+			case <-late:
+				late = expired // no one waits any more
+			}
+		}
+		for _, pid := range pids {
+			_ = system.Root.StopFuture(pid).Wait()
+		}
+		err := o.hands.Flush(ctx)
+		if err == nil {
+			err = claims.Release(ctx, shards)
+		}
+		system.Root.Send(self, &handedOver{shards: shards, err: err})
+	}()
+}
+
+// expired is a timer that has run out for everyone.
+var expired = func() <-chan time.Time {
+	c := make(chan time.Time)
+	close(c)
+	return c
+}()
+
+func (o *Owner) handedOver(h *handedOver) {
+	for _, s := range h.shards {
+		delete(o.busy, s)
+		if pid := o.pids[s]; pid != nil && o.svc.Router.Local(s) == nil { // handed over, not renewed
+			delete(o.drains, pid.Id)
+			o.stop(s)
+		}
+	}
+	for _, s := range h.lost {
+		o.stop(s)
+	}
+	if h.err != nil {
+		o.svc.Log.Warn("shards could not be released or claimed again; trying again", "shards", len(h.shards), "error", h.err)
+	}
+	o.lookLater(100 * time.Millisecond)
+}
