@@ -70,6 +70,9 @@ func (c *Core) createFailed(e *protocol.CallResult) []outbox.Effect {
 	if errors.As(e.Err, &refused) {
 		return c.startFails("agent", refused.Name, refused.Repr)
 	}
+	if callosum.MaybeExecuted(e.Err) {
+		c.lateUntil, c.doubtful = e.Now.Add(settleTime), true
+	}
 	cause := callosum.CauseOf(e.Err)
 	if c.attempts++; c.attempts >= createAttempts || cause == callosum.CauseInvalid || cause == callosum.CauseDeadline {
 		return c.startFails("other", "AgentUnreachable", e.Err.Error())
@@ -109,7 +112,7 @@ func (c *Core) probed(e *protocol.CallResult) []outbox.Effect {
 			return []outbox.Effect{c.send(CallCreate, createTimeout)}
 		case known:
 			// It runs, but where its ports are was in the lost answer. Nobody has used it yet: replace it.
-			c.recreate = true
+			c.recreate, c.doubtful = true, true
 			return []outbox.Effect{c.destroyCall(true)}
 		case e.Now.Sub(c.uncertAt) < settleTime:
 			return []outbox.Effect{SetTimer{timerRetry, settleTime / 5}}

@@ -22,6 +22,10 @@ func (c *Core) end(e *protocol.End) []outbox.Effect {
 	if c.Stage == Dead || c.Stage == Aborted {
 		return nil
 	}
+	if c.Row.Status == backendai.Pending {
+		// The session cancels a pending kernel itself: one that it ends is placed, as its rows say already, and still waits for its start.
+		c.Row.Status = backendai.Preparing
+	}
 	next, err := backendai.Destroy(c.Row.Status, e.Forced)
 	if err != nil {
 		return nil // it has moved on since the session looked; what it became is reported
@@ -102,6 +106,9 @@ func (c *Core) destroyed(e *protocol.CallResult) []outbox.Effect {
 	if e.Err != nil && !isRemote(e.Err) {
 		c.attempts++
 		return []outbox.Effect{SetTimer{timerRetry, backoff(c.attempts)}}
+	}
+	if wait := c.lateUntil.Sub(e.Now); wait > 0 { // a create may come after this destroy
+		return []outbox.Effect{SetTimer{timerRetry, wait}}
 	}
 	// An exception is taken as an answer: whatever the agent stumbled over, asking again would not change it.
 	return append(c.disposed(), c.maybeBury(e.Now)...)

@@ -130,7 +130,7 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 		c.uncertain, c.uncertAt, c.doubtful = true, e.Now, true // the session sends Start again
 		c.lateUntil = e.Now.Add(settleTime)
 	case backendai.Running:
-		c.Stage = Running
+		c.Stage, c.doubtful = Running, true
 		return []outbox.Effect{c.send(CallProbe, probeTimeout)}
 	case backendai.Restarting:
 		c.Stage = Restarting

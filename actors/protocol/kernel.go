@@ -48,7 +48,10 @@ type KernelChanged struct {
 	Failure *StartFailure
 	// Freed: the agent no longer holds the kernel's slots.
 	Freed bool
-	Now   time.Time
+	// GaveUp: the agent has not said in time that it no longer holds the kernel of a failed start. The session need not
+	// wait for it; the kernel goes on asking.
+	GaveUp bool
+	Now    time.Time
 }
 
 // StartFailure is one entry of status_data.error (spec/scheduling-lifecycle §5.3).
@@ -62,5 +65,5 @@ type StartFailure struct {
 // Reconcile asks a session to have its running kernels find out whether their agents still have them.
 type Reconcile struct{}
 
-// LostShard tells a shard that a write was refused because the shard has another owner.
+// LostShard tells a shard, or a kernel's session, that a write was refused because the shard has another owner.
 type LostShard struct{}

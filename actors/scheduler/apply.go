@@ -68,6 +68,7 @@ func (c *Core) load(e *protocol.SchedulerLoaded, now time.Time) {
 	c.Policy, c.Known = e.Policy, e.Known
 	for _, a := range e.Agents {
 		c.agentState(a)
+		c.touched[a.ID] = true // its row may say what an earlier scheduler did not come to correct
 	}
 	for _, a := range e.Allocations {
 		c.allocate(a)

@@ -17,6 +17,12 @@ func (c *Core) destroy(e *protocol.Destroy) []outbox.Effect {
 	if c.Phase == Gone || c.all((*Member).dead) {
 		return []outbox.Effect{Answer{To: e.Reply, Err: backendai.NewError(backendai.SessionNotFound)}}
 	}
+	if c.Phase == Aborting { // it ends already
+		if e.Reply.Waits() {
+			c.destroyTo = append(c.destroyTo, e.Reply)
+		}
+		return []outbox.Effect{SetTimer{timerDestroy, destroyWait}}
+	}
 	if c.Phase == Pending {
 		return c.cancelPending(reasonOf(e), reasonOf(e), e.Now, e.Reply)
 	}
@@ -29,10 +35,7 @@ func (c *Core) destroy(e *protocol.Destroy) []outbox.Effect {
 		c.destroyTo = append(c.destroyTo, e.Reply)
 	}
 	c.Phase, c.reason = Ending, reasonOf(e)
-	effects := []outbox.Effect{
-		ToScheduler{c.main().Row.ScalingGroup, &protocol.Ending{KernelIDs: c.kernelIDs()}},
-		SetTimer{timerDestroy, destroyWait},
-	}
+	effects := []outbox.Effect{SetTimer{timerDestroy, destroyWait}}
 	for _, m := range c.Members {
 		if next, _ := backendai.Destroy(m.Row.Status, e.Forced); next == m.Row.Status {
 			continue // dead already

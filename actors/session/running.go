@@ -35,6 +35,7 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 		return func(m *Member) bool { return set.Has(m.Row.Status) }
 	}
 	starting := backendai.Statuses(backendai.Scheduled, backendai.Preparing, backendai.Pulling)
+	any := func(set backendai.StatusSet) bool { return !c.all(is(set.Not())) }
 	switch {
 	case c.main().Row.Status == backendai.Pending:
 		c.Phase = Pending
@@ -47,6 +48,10 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 	case c.all((*Member).dead):
 		c.Phase = Ending
 		return append(effects, c.maybeGone(e.Now)...)
+	case any(starting): // and another has ended, or is about to: the start has failed
+		c.failure = &protocol.StartFailure{Src: "other", Name: "KernelTerminated", Repr: "a kernel of the session has ended before all had started"}
+		effects = append(effects, c.abort()...)
+		return append(effects, c.maybeCancelled(e.Now)...)
 	case c.main().Row.Status == backendai.Restarting:
 		c.Phase = Running
 	default:
@@ -109,6 +114,11 @@ func (c *Core) kernelChanged(e *protocol.KernelChanged) []outbox.Effect {
 		if e.Reason != "" {
 			c.reason = e.Reason
 		}
+		if c.Phase == Starting {
+			c.failure = &protocol.StartFailure{Src: "other", Name: "KernelTerminated", Repr: "a kernel of the session has ended before all had started (" + e.Reason + ")"}
+			effects = append(effects, c.abort()...)
+			return append(effects, c.maybeCancelled(e.Now)...)
+		}
 		if !was.IsDead() && m == c.main() && c.Phase != Ending {
 			// The main kernel stands for the session: without it the others are of no use.
 			c.Phase = Ending
@@ -148,6 +158,9 @@ func (c *Core) maybeRunning() []outbox.Effect {
 func (c *Core) abort() (effects []outbox.Effect) {
 	c.Phase = Aborting
 	for _, m := range c.Members {
+		if m.dead() || m.Row.Status == backendai.Terminating {
+			continue // it ends by itself
+		}
 		effects = append(effects, TellKernel{m.Row.ID, &protocol.End{Abort: true, Reason: string(backendai.InfoFailedToStart)}})
 	}
 	return effects
@@ -155,7 +168,9 @@ func (c *Core) abort() (effects []outbox.Effect) {
 
 // maybeCancelled writes the end of a failed start when no agent holds anything of it any more, or does not answer.
 func (c *Core) maybeCancelled(now time.Time) []outbox.Effect {
-	if !c.all(func(m *Member) bool { return m.Freed || m.GaveUp || m.dead() }) {
+	if !c.all(func(m *Member) bool {
+		return m.dead() || m.Row.Status != backendai.Terminating && (m.Freed || m.GaveUp)
+	}) {
 		return nil
 	}
 	if now.IsZero() {
