@@ -9,28 +9,30 @@ import (
 	"backend.ai/manager/api/graphql/engine"
 )
 
-// answer is data (nil = nothing was executed) and what went wrong.
+// head is in front of the data, where there are no errors.
+const head = `{"data": `
+
+// answer is data behind a head (nil = nothing was executed), and what went wrong.
 type answer struct {
 	data   []byte
 	errors []engine.Problem
 }
 
+// bare is the data alone.
+func (a answer) bare() []byte { return a.data[min(len(head), len(a.data)):] }
+
 // modern is the body of /admin/gql.
 func (a answer) modern() []byte {
-	b := make([]byte, 0, len(a.data)+64)
-	b = append(b, '{')
-	if len(a.errors) > 0 {
-		text, err := backendai.EncodeJSON(a.errors)
-		if err != nil {
-			text = []byte("[]") // texts and numbers always have a form
-		}
-		b = append(append(b, `"errors": `...), text...)
-		if a.data != nil {
-			b = append(b, ", "...)
-		}
+	if len(a.errors) == 0 {
+		return append(a.data, '}')
 	}
+	text, err := backendai.EncodeJSON(a.errors)
+	if err != nil {
+		text = []byte("[]") // texts and numbers always have a form
+	}
+	b := append([]byte(`{"errors": `), text...)
 	if a.data != nil {
-		b = append(append(b, `"data": `...), a.data...)
+		b = append(append(b, `, "data": `...), a.bare()...)
 	}
 	return append(b, '}')
 }

@@ -94,6 +94,11 @@ type schedulerOpts string
 // Scan reads a column. What can't be understood takes its default.
 func (o *schedulerOpts) Scan(column any) error {
 	text, _ := column.(string)
+	return o.ScanText(text)
+}
+
+// ScanText implements listing.Texter.
+func (o *schedulerOpts) ScanText(text string) error {
 	var row struct {
 		Allowed json.RawMessage `json:"allowed_session_types"`
 		Timeout json.RawMessage `json:"pending_timeout"`

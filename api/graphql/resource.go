@@ -112,7 +112,7 @@ func (s *Resource) graphql(r *api.Request) error {
 	if len(a.errors) > 0 {
 		return backendai.NewError(backendai.GraphQLError).WithData(a.errors)
 	}
-	return r.Send(http.StatusOK, "application/json; charset=utf-8", a.data)
+	return r.Send(http.StatusOK, "application/json; charset=utf-8", a.bare())
 }
 
 type whoKey struct{}
@@ -136,7 +136,7 @@ func (s *Resource) answer(ctx context.Context, who *accounts.Credential, p query
 	if slog.Default().Enabled(ctx, slog.LevelDebug) {
 		slog.Debug("ADMIN.GQL", "access_key", who.Keypair.AccessKey, "fields", doc.Fields(name), "operation", name)
 	}
-	data, problems := s.schema.Execute(ctx, doc, name, p.variables)
+	data, problems := s.schema.Execute(ctx, head, doc, name, p.variables)
 	return answer{data: data, errors: problems}
 }
 

@@ -40,6 +40,9 @@ func (t *DateTime) Scan(column any) error {
 	return nil
 }
 
+// ScanTime implements listing.Timer.
+func (t *DateTime) ScanTime(v time.Time) { *t = DateTime(v) }
+
 // JSONString is a text that holds JSON, in the original's spelling.
 type JSONString string
 
@@ -49,6 +52,11 @@ func (j *JSONString) Scan(column any) error {
 	if !ok {
 		return fmt.Errorf("a %T is no JSON text", column)
 	}
+	return j.ScanText(text)
+}
+
+// ScanText implements listing.Texter.
+func (j *JSONString) ScanText(text string) error {
 	*j = JSONString(ascii(text))
 	return nil
 }
@@ -92,6 +100,11 @@ func (s *SlotString) Scan(column any) error {
 	if !ok {
 		return fmt.Errorf("a %T is no JSON text", column)
 	}
+	return s.ScanText(text)
+}
+
+// ScanText implements listing.Texter.
+func (s *SlotString) ScanText(text string) error {
 	if plainSlots(text) {
 		*s = SlotString(ascii(text))
 		return nil

@@ -13,12 +13,12 @@ import (
 // mostBeside is how many methods of one answer run at a time.
 const mostBeside = 10
 
-// Execute answers an operation of a document: data is JSON, nil when nothing was executed. name may be "" when there is only one.
-// variables are those of the request, undeclared ones too.
-func (s *Schema) Execute(ctx context.Context, d *Document, name string, sent map[string]any) (data []byte, problems []Problem) {
+// Execute answers an operation of a document: data is JSON behind head, nil when nothing was executed. name may be "" when there is only
+// one operation. sent are the variables of the request, undeclared ones too.
+func (s *Schema) Execute(ctx context.Context, head string, d *Document, name string, sent map[string]any) (data []byte, problems []Problem) {
 	defer func() {
 		if p := recover(); p != nil { // outside of methods: a mistake of this package
-			data, problems = []byte(null), []Problem{{Message: s.hooks.Panicked(p)}}
+			data, problems = []byte(head+null), []Problem{{Message: s.hooks.Panicked(p)}}
 		}
 	}()
 	op, err := d.operation(name)
@@ -36,10 +36,13 @@ func (s *Schema) Execute(ctx context.Context, d *Document, name string, sent map
 		return nil, missing
 	}
 	p, undecided := d.plan(s, op, variables)
+	size := &p.size
 	p, args, unread := p.pack(variables)
 	x := &execution{schema: s, args: args, beside: make(chan struct{}, mostBeside), problems: append(slices.Clip(undecided), unread...)}
 	w := walk{x: x, ctx: ctx}
-	data, _ = w.object(make([]byte, 0, 4096), p.nodes, s.root, nil)
+	last := int(size.Load())
+	data, _ = w.object(append(make([]byte, 0, max(2048, last+last/8)), head...), p.nodes, s.root, nil)
+	size.Store(int64(len(data)))
 	if err := ctx.Err(); err != nil {
 		return nil, []Problem{{Message: err.Error()}}
 	}

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/vektah/gqlparser/v2/ast"
 )
@@ -12,7 +13,8 @@ import (
 // plan is what an operation selects.
 type plan struct {
 	nodes []*node
-	slots int // of arguments
+	slots int          // of arguments
+	size  atomic.Int64 // of its last answer, in bytes
 }
 
 // node is a key of the answer below some object.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -47,8 +48,9 @@ func One[T any](ctx context.Context, db Querier, r *Relation, q Query, fields []
 	return list[0], nil
 }
 
-// Page is Read with the number of all rows that match. Both take one walk over the rows: the page is found by its keys, and only its rows
-// are read whole.
+// Page is Read with the number of all rows that match, in one statement: the page is found by its keys, and only its rows are read whole.
+// The rows are counted apart, for which an index or the first columns do: counting beside the search (count(*) OVER ()) keeps every row that
+// matches, whole, and takes twice as long.
 func Page[T any](ctx context.Context, db Querier, r *Relation, q Query, fields []string, items, total bool) (list []*T, count int, err error) {
 	if !total {
 		if items {
@@ -90,6 +92,9 @@ func Count(ctx context.Context, db Querier, r *Relation, q Query) (count int, er
 	return count, postgres.AsError(err)
 }
 
+// mostNamedLimit is the largest limit that is part of a statement's text.
+const mostNamedLimit = 200
+
 func prepare[T any](s *statement, fields []string, counted bool) (sql string, indices [][]int, err error) {
 	if s.query.Limit != nil && *s.query.Limit < 0 {
 		return "", nil, backendai.Errorf(backendai.InvalidArgument, "LIMIT must not be negative")
@@ -119,8 +124,12 @@ func prepare[T any](s *statement, fields []string, counted bool) (sql string, in
 		columns, indices = append(columns, column), append(indices, index)
 	}
 	limit := ""
-	if s.query.Limit != nil {
-		limit += " LIMIT " + s.param(*s.query.Limit)
+	switch l := s.query.Limit; {
+	case l == nil:
+	case *l <= mostNamedLimit: // few sizes are usual, and one that the database knows lets it plan the statement once
+		limit += " LIMIT " + strconv.Itoa(*l)
+	default:
+		limit += " LIMIT " + s.param(*l)
 	}
 	if s.query.Offset != nil && *s.query.Offset != 0 {
 		limit += " OFFSET " + s.param(*s.query.Offset)
@@ -133,30 +142,9 @@ func prepare[T any](s *statement, fields []string, counted bool) (sql string, in
 		return "SELECT " + selected + s.source(selected, order) + order + limit, indices, nil
 	}
 	r := s.relation
-	selected := strings.Join(append([]string{"page.total"}, columns...), ", ")
-	return "SELECT " + selected + " FROM (SELECT " + r.key + " AS key, count(*) OVER () AS total" + s.source(order) + order + limit + ") page JOIN " +
-		r.from + " ON " + r.key + " = page.key" + r.join(selected, order) + order, indices, nil
-}
-
-func collect[T any](rows pgx.Rows, indices [][]int, first ...any) ([]*T, error) {
-	defer rows.Close()
-	list := []*T{}
-	if len(indices)+len(first) == 0 {
-		first = []any{new(int)}
-	}
-	into := append(first, make([]any, len(indices))...)
-	for rows.Next() {
-		v := new(T)
-		value := reflect.ValueOf(v).Elem()
-		for i, index := range indices {
-			into[len(first)+i] = value.FieldByIndex(index).Addr().Interface()
-		}
-		if err := rows.Scan(into...); err != nil {
-			return nil, postgres.AsError(err)
-		}
-		list = append(list, v)
-	}
-	return list, postgres.AsError(rows.Err())
+	selected := strings.Join(append([]string{"(SELECT count(*)" + s.source() + ")"}, columns...), ", ")
+	return "SELECT " + selected + " FROM (SELECT " + r.key + " AS key" + s.source(order) + order + limit + ") page JOIN " +
+		r.from + " ON " + r.key + " = page.key" + r.join(strings.Join(columns, ", "), order) + order, indices, nil
 }
 
 var layouts sync.Map // map[string][]int by reflect.Type

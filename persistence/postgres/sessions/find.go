@@ -2,7 +2,6 @@ package sessions
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -27,22 +26,28 @@ type Match struct {
 	CreatedAt time.Time
 }
 
-// most is how many sessions a reference may match before the rest is cut off (spec/rest-session §2.2).
-const most = 10
+// inOrder has how many sessions a reference may match before the rest is cut off (spec/rest-session §2.2).
+const inOrder = ` ORDER BY k.created_at DESC, k.session_id LIMIT 10`
 
 const selectMatch = `SELECT k.session_id, coalesce(k.session_name, ''), k.status::text, coalesce(k.created_at, 'epoch') FROM public.kernels k
- WHERE k.cluster_role = 'main' AND k.access_key = $1 AND `
+ WHERE k.access_key = $1 AND `
 
-const liveOnly = ` AND k.status NOT IN ('TERMINATED', 'CANCELLED')`
+const (
+	// ofLive is for an index of the schema that has just these rows.
+	ofLive = ` AND k.cluster_role = 'main' AND k.status NOT IN ('TERMINATED', 'CANCELLED')`
+	// ofAll is written so that the index of roles can't serve it: to a database without statistics of the table yet, that one looks as
+	// good as the index of names, and has it read every session there is.
+	ofAll = ` AND (k.cluster_role = 'main') IS TRUE`
+)
 
 // Find looks a reference up among the sessions of an access key: a session's id, its name, a prefix of either, or a prefix
 // of a kernel's id; the first kind that finds something decides. A whole id and a whole name go before prefixes, so that no
 // foreign id hides a name. Dead sessions are found only when stale is set. The newest come first.
 // (spec/rest-session §2.2)
 func Find(ctx context.Context, db Querier, ref, accessKey string, stale bool) ([]Match, error) {
-	filter := liveOnly
+	filter := ofLive
 	if stale {
-		filter = ""
+		filter = ofAll
 	}
 	type search struct {
 		where string
@@ -62,7 +67,7 @@ func Find(ctx context.Context, db Querier, ref, accessKey string, stale bool) ([
 		searches = append(searches, search{`k.session_id IN (SELECT s.session_id FROM public.kernels s WHERE s.id BETWEEN $2 AND $3)`, []any{low, high}})
 	}
 	for _, s := range searches {
-		rows, err := db.Query(ctx, selectMatch+s.where+filter+fmt.Sprintf(` ORDER BY k.created_at DESC, k.session_id LIMIT %d`, most), append([]any{accessKey}, s.args...)...)
+		rows, err := db.Query(ctx, selectMatch+s.where+filter+inOrder, append([]any{accessKey}, s.args...)...)
 		if err != nil {
 			return nil, postgres.AsError(err)
 		}
@@ -106,7 +111,7 @@ func One(ctx context.Context, db Querier, ref, accessKey string, stale bool) (Ma
 
 // Live finds the live session of exactly that name (spec/rest-session §3.4 step 5); nil if there is none.
 func Live(ctx context.Context, db Querier, name, accessKey string) (*Match, error) {
-	rows, err := db.Query(ctx, selectMatch+`k.session_name = $2`+liveOnly, accessKey, name)
+	rows, err := db.Query(ctx, selectMatch+`k.session_name = $2`+ofLive, accessKey, name)
 	if err != nil {
 		return nil, postgres.AsError(err)
 	}
