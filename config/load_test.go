@@ -44,7 +44,7 @@ func TestDefaults(t *testing.T) {
 	if m.Logging.Level != "INFO" || m.Logging.Console == nil || m.Logging.Console.Simple || m.Logging.File != nil || m.Logging.Namespaces[""] != "WARNING" {
 		t.Errorf("%+v", m.Logging)
 	}
-	if a := m.Actors; a.NodeName != "i-node1" || a.Shards != 64 || a.Lease != 10*time.Second || a.DrainTimeout != 30*time.Second || a.EventStreamLength != 16384 {
+	if a := m.Actors; a.NodeName != "i-node1" || a.Shards != 64 || a.Lease != 3*time.Second || a.DrainTimeout != 30*time.Second || a.EventStreamLength != 16384 {
 		t.Errorf("%+v", a)
 	}
 }

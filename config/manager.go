@@ -91,7 +91,10 @@ type Actors struct {
 	AdvertiseAddr HostPort
 	// ClusterCert, ClusterKey, ClusterCA (cluster-cert, cluster-key, cluster-ca) secure the traffic between nodes with mutual TLS. All three or none.
 	ClusterCert, ClusterKey, ClusterCA string
-	// Lease (lease) is after how long a silent node loses its shards; 2 s … 5 min, default 10 s.
+	// ClusterSecret (cluster-secret) is what the nodes' certificates are made of when none are given: the same on all nodes. Default: made of the
+	// password of the database, which they share anyway.
+	ClusterSecret Secret
+	// Lease (lease) is after how long a silent node loses its shards; 2 s … 10 s, default 3 s.
 	Lease time.Duration
 	// DrainTimeout (drain-timeout) bounds an orderly stop; default 30 s.
 	DrainTimeout time.Duration

@@ -85,6 +85,15 @@ func (in *Inspector) List(f Filter, limit int) ([]Snapshot, int) {
 		}
 		list = append(list, e.Snapshot())
 	}
+	sortSnapshots(list)
+	total := len(list)
+	if limit > 0 && total > limit {
+		list = list[:limit]
+	}
+	return list, total
+}
+
+func sortSnapshots(list []Snapshot) {
 	sort.Slice(list, func(i, j int) bool {
 		a, b := &list[i], &list[j]
 		if a.Kind != b.Kind {
@@ -95,11 +104,6 @@ func (in *Inspector) List(f Filter, limit int) ([]Snapshot, int) {
 		}
 		return a.ID < b.ID
 	})
-	total := len(list)
-	if limit > 0 && total > limit {
-		list = list[:limit]
-	}
-	return list, total
 }
 
 // Branch is one actor with those it supervises.
@@ -108,24 +112,51 @@ type Branch struct {
 	Children []*Branch `json:"children,omitempty"`
 }
 
-// Tree is List arranged by supervision: actors whose parent is not in the listing are roots.
-func (in *Inspector) Tree(f Filter, limit int) ([]*Branch, int) {
-	list, total := in.List(f, limit)
-	byPID := make(map[string]*Branch, len(list))
-	nodes := make([]*Branch, len(list))
+// Tree arranges a listing by supervision: actors whose parent is not in the listing are roots.
+func Tree(list []Snapshot) []*Branch {
+	type place struct{ node, pid string } // processes of different nodes have equal ids
+	byPID := make(map[place]*Branch, len(list))
+	branches := make([]*Branch, len(list))
 	for i, s := range list {
-		nodes[i] = &Branch{Snapshot: s}
-		byPID[s.PID] = nodes[i]
+		branches[i] = &Branch{Snapshot: s}
+		byPID[place{s.Node, s.PID}] = branches[i]
 	}
 	roots := []*Branch{}
-	for _, n := range nodes {
-		if parent := byPID[n.Parent]; parent != nil && parent != n {
-			parent.Children = append(parent.Children, n)
+	for _, b := range branches {
+		if parent := byPID[place{b.Node, b.Parent}]; parent != nil && parent != b {
+			parent.Children = append(parent.Children, b)
 		} else {
-			roots = append(roots, n)
+			roots = append(roots, b)
 		}
 	}
-	return roots, total
+	return roots
+}
+
+// Survey is what a node, or all of them together, answer to a look.
+type Survey struct {
+	Counts map[Kind]int `json:"counts"` // of all actors
+	Total  int          `json:"total"`  // that match
+	Actors []Snapshot   `json:"actors"` // of these as many as were asked for
+}
+
+// Survey looks at the node.
+func (in *Inspector) Survey(f Filter, limit int) Survey {
+	s := Survey{Counts: in.Counts()}
+	s.Actors, s.Total = in.List(f, limit)
+	return s
+}
+
+// Merge adds what another node has answered, up to the limit.
+func (s *Survey) Merge(o Survey, limit int) {
+	for k, n := range o.Counts {
+		s.Counts[k] += n
+	}
+	s.Total += o.Total
+	s.Actors = append(s.Actors, o.Actors...)
+	sortSnapshots(s.Actors)
+	if limit > 0 && len(s.Actors) > limit {
+		s.Actors = s.Actors[:limit]
+	}
 }
 
 // Counts says how many actors of each kind live on the node.

@@ -67,7 +67,8 @@ func TestActorsAreSeenFromStartToEnd(t *testing.T) {
 		return total == 1 && list[0].State == "used" && list[0].Facts["seen"] == 1 && list[0].Facts["link"] == int64(42) && list[0].Mailbox == 0
 	})
 	link.Store(43)
-	roots, total := in.Tree(Filter{}, 0)
+	list, total := in.List(Filter{}, 0)
+	roots := Tree(list)
 	if total != 2 || len(roots) != 1 || len(roots[0].Children) != 1 {
 		t.Fatalf("tree of %d with %d roots", total, len(roots))
 	}

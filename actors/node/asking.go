@@ -47,6 +47,8 @@ func (n *Node) ask(ctx context.Context, to cluster.Identity, message func(protoc
 			if o.err != nil { // refused, and the shard has not moved
 				return nil, o.err
 			}
+		case <-n.stopping:
+			return nil, errMoving
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -87,6 +89,8 @@ func (n *Node) askOnce(ctx context.Context, to cluster.Identity, message func(pr
 			}
 			changed, late = nil, time.After(lastAnswer)
 		case <-late:
+			return outcome{done: true, err: errMoving}
+		case <-n.stopping:
 			return outcome{done: true, err: errMoving}
 		case <-ctx.Done():
 			return outcome{done: true, err: ctx.Err()}

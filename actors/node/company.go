@@ -14,9 +14,6 @@ import (
 	"backend.ai/manager/cluster/membership"
 )
 
-// gate is the id of the transport's own actor on every node.
-const gate = "gate"
-
 // Transport carries frames to the nodes at other addresses, each at most once; package cluster/transport does it.
 type Transport interface {
 	Start(ctx context.Context) error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -52,6 +53,8 @@ type Node struct {
 	directory *directory
 	transport Transport
 	members   Members
+	stopOnce  sync.Once
+	stopping  chan struct{} // closed by Stop: nobody is to wait any more
 }
 
 // New makes a node; nothing runs before Start.
@@ -65,7 +68,7 @@ func New(cfg Config) *Node {
 	if cfg.Shards <= 0 {
 		cfg.Shards = cluster.DefaultShards
 	}
-	return &Node{cfg: cfg}
+	return &Node{cfg: cfg, stopping: make(chan struct{})}
 }
 
 // Start brings the actor system up and begins to take its shards: all of them, or its part of them when there are other nodes. It
@@ -88,6 +91,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return err
 	}
 	if n.desk, err = ask.NewDesk(system, n.svc.Inspector); err != nil {
+		return err
+	}
+	if err = n.spawnInspector(); err != nil {
 		return err
 	}
 	n.svc.Agents = callosum.NewClient(n.cfg.Links)
@@ -120,12 +126,7 @@ func (n *Node) startTransport(ctx context.Context) error {
 	if n.cfg.Company == nil {
 		return nil
 	}
-	n.svc.System.ProcessRegistry.RegisterAddressResolver(func(pid *actor.PID) (actor.Process, bool) {
-		if pid.Id == gate { // the transport's own
-			return nil, false
-		}
-		return stranger{n}, true
-	})
+	n.svc.System.ProcessRegistry.RegisterAddressResolver(func(*actor.PID) (actor.Process, bool) { return stranger{n}, true })
 	var err error
 	if n.transport, err = n.cfg.Company.Transport(n.svc.System, n.receive); err != nil {
 		return err
@@ -141,6 +142,7 @@ func (n *Node) expired() {
 
 // Stop lets the shards go and ends everything the node has started. What was submitted to the journal is flushed first.
 func (n *Node) Stop(ctx context.Context) error {
+	n.stopOnce.Do(func() { close(n.stopping) })
 	for s := range n.cfg.Shards {
 		n.svc.Router.Set(int32(s), nil)
 	}
@@ -171,6 +173,9 @@ func (n *Node) Stop(ctx context.Context) error {
 	n.svc.System.Shutdown()
 	return errors.Join(errs...)
 }
+
+// Name is the node's.
+func (n *Node) Name() string { return n.cfg.Name }
 
 // Inspector knows the node's actors.
 func (n *Node) Inspector() *inspector.Inspector { return n.svc.Inspector }

@@ -56,6 +56,7 @@ type Ownership struct {
 	Epochs  map[int32]int64
 	Pending int
 	GivenUp []int32
+	Busy    []int32 // being handed over, or claimed again
 }
 
 // taken brings the epochs and rows of shards, or says why they could not be taken.
@@ -144,6 +145,9 @@ func (o *Owner) status() Ownership {
 	}
 	for k := range o.givenUp {
 		s.GivenUp = append(s.GivenUp, k)
+	}
+	for k := range o.busy {
+		s.Busy = append(s.Busy, k)
 	}
 	return s
 }

@@ -1,7 +1,9 @@
-// Package inspect shows the actors of a node while they live, to super-admins.
+// Package inspect shows the actors of all nodes while they live, and the nodes themselves, to super-admins.
 //
 //	GET /inspect/actors?view=tree&kind=session&id=…&shard=…&limit=…
-//	     └▶ inspector.List / Tree ─▶ JSON
+//	     └▶ node.Survey ─▶ every node's inspector ─▶ one listing ─▶ JSON
+//	GET /inspect/cluster
+//	     └▶ members and leases, claims and epochs, what is moving
 //
 // It reads copies: looking stops no actor. The listing is bounded; ask by kind, id or
 // shard rather than for everything at once.

@@ -1,12 +1,17 @@
 package inspect
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
+	"time"
 
 	"backend.ai/manager/actors/inspector"
+	"backend.ai/manager/actors/shard"
 	"backend.ai/manager/api"
 	"backend.ai/manager/api/params"
+	"backend.ai/manager/cluster/membership"
 )
 
 // Bounds of a listing.
@@ -15,15 +20,25 @@ const (
 	maxLimit     = 20000
 )
 
-// Resource is /inspect.
-type Resource struct{ inspector *inspector.Inspector }
+// Node is the node that is asked; it asks the others. *node.Node is one.
+type Node interface {
+	Name() string
+	Survey(ctx context.Context, f inspector.Filter, limit int) (s inspector.Survey, missing []string)
+	View() membership.View
+	Ownership(ctx context.Context) (shard.Ownership, error)
+	Healthy() bool
+}
 
-// New makes the resource of a node's inspector.
-func New(in *inspector.Inspector) *Resource { return &Resource{in} }
+// Resource is /inspect.
+type Resource struct{ node Node }
+
+// New makes the resource.
+func New(n Node) *Resource { return &Resource{n} }
 
 // Register adds the routes.
 func (s *Resource) Register(r *api.Router) {
 	r.GET("/actors", s.actors, api.Superadmin)
+	r.GET("/cluster", s.cluster, api.Superadmin)
 }
 
 type view string
@@ -49,7 +64,7 @@ func (p *actorsParams) bind(b *params.Binder) {
 	params.Opt(b, &p.limit, defaultLimit, params.ToInt.Between(1, maxLimit).Int, "limit")
 }
 
-// actors lists or draws the actors of this node.
+// actors lists or draws the actors of all nodes.
 func (s *Resource) actors(r *api.Request) error {
 	p, err := api.Params(r, (*actorsParams).bind)
 	if err != nil {
@@ -60,17 +75,54 @@ func (s *Resource) actors(r *api.Request) error {
 		shard := int32(*p.shard)
 		filter.Shard = &shard
 	}
+	survey, missing := s.node.Survey(r.Context(), filter, p.limit)
+	slices.Sort(missing)
 	answer := struct {
-		Node   string                 `json:"node"`
-		Counts map[inspector.Kind]int `json:"counts"`
-		Total  int                    `json:"total"` // that match, of which limit are shown
-		Actors any                    `json:"actors"`
-	}{Node: s.inspector.Node(), Counts: s.inspector.Counts()}
-	if p.view == flat {
-		answer.Actors, answer.Total = s.inspector.List(filter, p.limit)
-	} else {
-		answer.Actors, answer.Total = s.inspector.Tree(filter, p.limit)
+		Node    string                 `json:"node"` // that was asked
+		Missing []string               `json:"missing,omitempty"`
+		Counts  map[inspector.Kind]int `json:"counts"`
+		Total   int                    `json:"total"` // that match, of which limit are shown
+		Actors  any                    `json:"actors"`
+	}{Node: s.node.Name(), Missing: missing, Counts: survey.Counts, Total: survey.Total, Actors: survey.Actors}
+	if p.view == tree {
+		answer.Actors = inspector.Tree(survey.Actors)
 	}
+	return send(r, answer)
+}
+
+// member is a node as an administrator sees it.
+type member struct {
+	membership.Member
+	Self   bool `json:"self,omitempty"`
+	Claims int  `json:"claims"`
+}
+
+// cluster shows the nodes, who acts for which shard under which epoch, and what is moving.
+func (s *Resource) cluster(r *api.Request) error {
+	own, err := s.node.Ownership(r.Context())
+	if err != nil {
+		return err
+	}
+	v := s.node.View()
+	answer := struct {
+		Node      string                     `json:"node"`
+		At        time.Time                  `json:"at"`
+		Revision  int64                      `json:"revision"` // of etcd
+		Healthy   bool                       `json:"healthy"`  // a member, and sees the others
+		Members   []member                   `json:"members"`
+		Claims    map[int32]membership.Claim `json:"claims"` // by shard: who should act
+		Acting    map[int32]int64            `json:"acting"` // by shard: epochs under which this node acts
+		Taking    int                        `json:"taking"` // shards that this node is taking
+		HandingOn []int32                    `json:"handing_over"`
+	}{Node: s.node.Name(), At: time.Now(), Revision: v.Revision, Healthy: s.node.Healthy(), Members: []member{}, Claims: v.Claims,
+		Acting: own.Epochs, Taking: own.Pending, HandingOn: own.Busy}
+	for _, m := range v.Members {
+		answer.Members = append(answer.Members, member{Member: m, Self: m.ID == v.Self, Claims: len(v.Claimed(m.ID))})
+	}
+	return send(r, answer)
+}
+
+func send(r *api.Request, answer any) error {
 	text, err := json.Marshal(answer)
 	if err != nil {
 		return err

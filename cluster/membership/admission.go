@@ -2,9 +2,12 @@ package membership
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -20,6 +23,8 @@ func refusal(self, other Member) string {
 		return fmt.Sprintf("%s has the name of this one: give every node of a cluster a name of its own.", who)
 	case self.Namespace != other.Namespace:
 		return fmt.Sprintf("%s serves the namespace %q, this one %q: they must not share a prefix in etcd.", who, other.Namespace, self.Namespace)
+	case self.Database != other.Database:
+		return fmt.Sprintf("%s works on another database (%s, not %s): clusters must not share a namespace in etcd.", who, other.Database, self.Database)
 	case self.Shards != other.Shards:
 		return fmt.Sprintf("%s divides the actors into %d shards, this one into %d: all nodes of a cluster must agree.", who, other.Shards, self.Shards)
 	case generation(self.Version) != generation(other.Version):
@@ -80,6 +85,13 @@ func (m *Membership) admit(ctx context.Context) error {
 			return nil
 		}
 		for _, o := range list {
+			if o.member.value.Name == m.self().Name && nobodyAt(ctx, o.member.value.Address) {
+				// Its process was killed: why wait for the lease?
+				if err := m.revoke(ctx, o.member.lease); err != nil {
+					return err
+				}
+				continue
+			}
 			resp, err := m.timeToLive(ctx, o.member.lease)
 			if err != nil {
 				return err
@@ -98,6 +110,17 @@ func (m *Membership) admit(ctx context.Context) error {
 			return refused(list[0].why)
 		}
 	}
+}
+
+// nobodyAt tells whether an address surely has no listener: its host refuses the connection. A host that does not answer may be cut off.
+func nobodyAt(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err == nil {
+		conn.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 func refused(why string) error {

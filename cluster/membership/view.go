@@ -15,9 +15,13 @@ type Member struct {
 	Name string `json:"name"`
 	// Address is where other nodes reach it, host:port.
 	Address string `json:"address"`
+	// API is where clients reach it, host:port.
+	API string `json:"api,omitempty"`
 	// Version is the program's. Members work together when the first two numbers, the generation, are equal ("22.03").
 	Version   string `json:"version"`
 	Namespace string `json:"namespace"`
+	// Database tells the cluster's database from others.
+	Database string `json:"database,omitempty"`
 	// Shards is the cluster's number of shards; all members must agree.
 	Shards int `json:"shards"`
 	// StartedAt is when it became a member, by its own clock: at its start, and again after it had lost its lease.

@@ -23,7 +23,7 @@ var registered = []any{
 	&protocol.Heartbeat{}, &protocol.AgentJoined{}, &protocol.AgentLeft{}, &protocol.SetSchedulable{}, &protocol.Call{}, &protocol.CallResult{},
 
 	// Answers to code that waits: the answer itself, and its values.
-	&ask.Answer{}, &protocol.NotHere{}, &protocol.Enqueued{}, &protocol.Outcome{}, &protocol.Destroyed{},
+	&ask.Answer{}, &protocol.NotHere{}, &protocol.Inspect{}, &protocol.Enqueued{}, &protocol.Outcome{}, &protocol.Destroyed{},
 }
 
 // bytesName stands for raw bytes, the answer of Call and Invoke.

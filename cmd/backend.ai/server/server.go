@@ -20,7 +20,9 @@ import (
 	"backend.ai/manager/api/graphql"
 	"backend.ai/manager/api/inspect"
 	restauth "backend.ai/manager/api/rest/auth"
+	"backend.ai/manager/api/rest/health"
 	"backend.ai/manager/api/rest/hello"
+	restmanager "backend.ai/manager/api/rest/manager"
 	restsession "backend.ai/manager/api/rest/session"
 	"backend.ai/manager/api/stream"
 	"backend.ai/manager/config"
@@ -45,6 +47,7 @@ type Server struct {
 	log *slog.Logger
 
 	api   *api.Server
+	etcd  *shared.Client // for the cluster's own keys
 	node  *node.Node
 	stops []stop // in the order of starting
 }
@@ -120,11 +123,17 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.api.Mount("/session", restsession.New(s.node, pool, people, facts))
 	s.api.Mount("/admin", graphql.New(pool, graphql.Deps{Live: set, HideAgents: func() bool { return s.cfg.Service.HideAgents }, Architecture: store.HostArchitecture()}))
 	s.api.Mount("/stream", stream.New(s.node, pool, people, s.cfg.Service.MaxWSMessage))
-	s.api.Mount("/inspect", inspect.New(s.node.Inspector()))
+	s.api.Mount("/inspect", inspect.New(s.node))
+	s.api.Mount("/manager", restmanager.New(s.managerDeps(settings, pool)))
+	s.api.Mount("/health", health.New(s.unready))
 	if err := s.startLongLived(ctx, "api", s.api.Start, s.api.Stop); err != nil {
 		return err
 	}
-	return s.announce(ctx, settings)
+	if err := s.announce(ctx, settings); err != nil {
+		return err
+	}
+	s.onStop("hand-over", s.drain)
+	return nil
 }
 
 func withPatience(c redis.Config) redis.Config {
@@ -214,6 +223,14 @@ func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.S
 	if err != nil {
 		return err
 	}
+	id, err := shards.ClusterID(ctx, pool)
+	if err != nil {
+		return err
+	}
+	if s.etcd, err = shared.Open(ctx, shared.ConfigOf(s.cfg.Etcd)); err != nil {
+		return err
+	}
+	s.onStop("cluster's etcd", func(context.Context) error { return s.etcd.Close() })
 	producer := redis.NewProducer(set, redis.ProducerConfig{}, s.log)
 	producer.Start()
 	s.onStop("producer", func(ctx context.Context) error { producer.Stop(ctx); return nil })
@@ -233,7 +250,7 @@ func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.S
 		Name: s.cfg.Actors.NodeName, Shards: count, HeartbeatTimeout: s.cfg.Service.HeartbeatTimeout, Debug: s.cfg.Debug.Enabled, Log: s.log,
 		Ledger: ledger{pool, s.cfg.Actors.NodeName}, Journal: writer, Store: rows, Bus: bus{producer, s.log}, Live: volatile,
 		Hooks: hooks, Networks: overlay.New(overlay.DefaultSocket), Errors: failures, Registries: settings.Registries,
-		Links: callosum.ClientConfig{Logger: s.log},
+		Links: callosum.ClientConfig{Logger: s.log}, Company: company(s.cfg, s.etcd.Etcd(), id, count, s.log),
 	})
 	if err := s.node.Start(ctx); err != nil {
 		return err
@@ -259,17 +276,13 @@ func (s *Server) announce(ctx context.Context, settings *shared.Settings) error 
 			return err
 		}
 	}
-	client, err := shared.Open(ctx, shared.ConfigOf(s.cfg.Etcd))
-	if err != nil {
+	key := shared.Join("nodes", "manager", s.cfg.Service.ID)
+	if _, err := s.etcd.Put(ctx, key, "up", shared.Global); err != nil {
 		return err
 	}
-	key := shared.Join("nodes", "manager", s.cfg.Service.ID)
-	if _, err := client.Put(ctx, key, "up", shared.Global); err != nil {
-		return errors.Join(err, client.Close())
-	}
 	s.onStop("registration", func(ctx context.Context) error {
-		_, err := client.Delete(ctx, key, shared.Global)
-		return errors.Join(err, client.Close())
+		_, err := s.etcd.Delete(ctx, key, shared.Global)
+		return err
 	})
 	s.log.Info("started handling API requests", "addr", s.api.Addr().String(), "node", s.cfg.Actors.NodeName)
 	return nil

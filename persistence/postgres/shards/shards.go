@@ -30,6 +30,20 @@ func Ensure(ctx context.Context, pool *pgxpool.Pool, want int) (int, error) {
 	return count, nil
 }
 
+// ClusterID is what tells this database's cluster from others; it is drawn at the first call.
+func ClusterID(ctx context.Context, pool *pgxpool.Pool) (id string, err error) {
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `INSERT INTO backendai_actors.cluster (key, value) VALUES ('id', gen_random_uuid()::text) ON CONFLICT DO NOTHING`); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `SELECT value FROM backendai_actors.cluster WHERE key = 'id'`).Scan(&id)
+	})
+	if err != nil {
+		return "", fmt.Errorf("shards: read the cluster's id: %w", postgres.AsError(err))
+	}
+	return id, nil
+}
+
 // Take raises the epochs of the given shards for owner and returns the new ones.
 func Take(ctx context.Context, pool *pgxpool.Pool, list []int32, owner string) (map[int32]int64, error) {
 	// Locking in order first keeps two nodes that take overlapping sets from deadlocking.
