@@ -36,7 +36,6 @@ type planner struct {
 	variables map[string]any
 	problems  []Problem
 	slots     int
-	packed    map[*node]bool
 }
 
 // plan gives the plan of an operation. It is kept where no directive asks for variables.

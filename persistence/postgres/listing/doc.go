@@ -3,7 +3,7 @@
 //
 //	names of fields ─────────────┐
 //	conditions (scope, role) ────┤
-//	filter: `name like "a%"` ────┼─▶ one SELECT (+ one count, same round trip) ─▶ []*T
+//	filter: `name like "a%"` ────┼─▶ one SELECT (the count inside it) ─▶ []*T
 //	order:  `-created_at` ───────┘
 //
 // # Words
