@@ -1,0 +1,216 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+const (
+	// attempt bounds one try to open a stream; between tries, frames that have become too old are dropped.
+	attempt = time.Second
+	// maxPause is the longest pause between two tries to connect: a node that is back hears of the others within about that time.
+	maxPause = time.Second
+)
+
+// item is a frame that waits.
+type item struct {
+	frame []byte
+	since time.Time
+}
+
+// peer is another node: a bounded queue, and a writer that empties it.
+type peer struct {
+	t       *Transport
+	address string
+
+	queue     chan item
+	bytes     atomic.Int64 // of the frames in the queue
+	connected atomic.Bool
+	sent      atomic.Uint64
+	dropped   atomic.Uint64
+}
+
+func newPeer(t *Transport, address string) *peer {
+	return &peer{t: t, address: address, queue: make(chan item, QueueFrames)}
+}
+
+// push queues a frame or drops it.
+func (p *peer) push(frame []byte) {
+	n := int64(len(frame))
+	if p.bytes.Add(n) <= QueueBytes {
+		select {
+		case p.queue <- item{frame, time.Now()}:
+			return
+		default:
+		}
+	}
+	p.bytes.Add(-n)
+	p.drop("its queue is full")
+}
+
+func (p *peer) drop(why string) {
+	n := p.dropped.Add(1)
+	p.t.rare.say("drop "+p.address, "messages to another node are dropped", "node", p.address, "reason", why, "dropped_so_far", n)
+}
+
+// run empties the queue until the transport stops, or nothing has come for long.
+func (p *peer) run() {
+	conn, err := p.connect()
+	if err != nil { // only for what is wrong in the program
+		p.t.log.Error("another node can't be sent to", "node", p.address, "error", err)
+		p.t.forget(p)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	w := &writer{peer: p, conn: conn}
+	defer w.end()
+	idle := time.NewTimer(p.t.cfg.idleAfter)
+	defer idle.Stop()
+	for {
+		select {
+		case it := <-p.queue:
+			p.bytes.Add(-int64(len(it.frame)))
+			w.write(it)
+			idle.Reset(p.t.cfg.idleAfter)
+		case <-w.broken(): // while nothing is sent; a new one is opened for the next frame
+			w.close()
+		case <-idle.C:
+			if p.t.forget(p) {
+				return
+			}
+			idle.Reset(p.t.cfg.idleAfter)
+		case <-p.t.stopping:
+			for w.stream != nil && p.t.ctx.Err() == nil {
+				select {
+				case it := <-p.queue:
+					w.write(it)
+					continue
+				default:
+				}
+				break
+			}
+			return
+		}
+	}
+}
+
+func (p *peer) connect() (*grpc.ClientConn, error) {
+	dialer := &net.Dialer{Timeout: 2 * time.Second}
+	return grpc.NewClient("passthrough:///"+p.address,
+		grpc.WithTransportCredentials(p.t.credentials(p.address)),
+		// Of our own, because gRPC's asks the environment for a proxy.
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", address)
+		}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause}, MinConnectTimeout: 2 * time.Second,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.WithDisableRetry(), // at most once
+		grpc.WithDisableServiceConfig(),
+		grpc.WithIdleTimeout(0),
+		grpc.WithNoProxy(),
+	)
+}
+
+// writer is the sending end of the stream to a peer. It belongs to one goroutine.
+type writer struct {
+	*peer
+	conn   *grpc.ClientConn
+	stream grpc.ClientStream // nil: none at the moment
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when the stream has ended
+}
+
+// write sends a frame, if a stream can be had before the frame is too old.
+func (w *writer) write(it item) {
+	for w.stream == nil || isClosed(w.ended) {
+		w.close()
+		if time.Since(it.since) > w.t.cfg.maxAge {
+			w.drop("it can't be reached, or does not take them as fast as they come")
+			return
+		}
+		if isClosed(w.t.stopping) {
+			w.dropped.Add(1)
+			return
+		}
+		w.open()
+	}
+	if time.Since(it.since) > w.t.cfg.maxAge {
+		w.drop("it does not take them as fast as they come")
+		return
+	}
+	if err := w.stream.SendMsg(wrapperspb.Bytes(it.frame)); err != nil {
+		w.close()
+		w.drop("the connection broke")
+		return
+	}
+	w.sent.Add(1)
+}
+
+// open tries for a while to open a stream. The connection below it is gRPC's affair, with its own pauses.
+func (w *writer) open() {
+	ctx, cancel := context.WithCancel(w.t.ctx)
+	tries := time.AfterFunc(attempt, cancel)
+	stream, err := w.conn.NewStream(ctx, &framesDesc.Streams[0], framesMethod, grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(MaxFrame+64))
+	if err == nil {
+		_, err = stream.Header() // the server's word that it listens
+	}
+	if !tries.Stop() || err != nil {
+		cancel()
+		return
+	}
+	w.stream, w.cancel, w.ended = stream, cancel, make(chan struct{})
+	w.connected.Store(true)
+	ended := w.ended
+	w.t.writers.Go(func() {
+		defer close(ended)
+		_ = stream.RecvMsg(new(wrapperspb.BytesValue)) // the other end never sends: it can only end
+	})
+}
+
+// broken is closed when the stream has ended; nil, which is never, when there is none.
+func (w *writer) broken() <-chan struct{} {
+	if w.stream == nil {
+		return nil
+	}
+	return w.ended
+}
+
+// close gives the stream up.
+func (w *writer) close() {
+	if w.stream != nil {
+		w.connected.Store(false)
+		w.cancel()
+		<-w.ended
+		w.stream = nil
+	}
+}
+
+// end closes the stream after the other end has read everything.
+func (w *writer) end() {
+	if w.stream != nil && w.stream.CloseSend() == nil {
+		select {
+		case <-w.ended:
+		case <-w.t.ctx.Done():
+		case <-time.After(flushTime):
+		}
+	}
+	w.close()
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
