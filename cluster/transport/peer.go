@@ -86,7 +86,7 @@ func (p *peer) run() {
 				return
 			}
 			idle.Reset(p.t.cfg.idleAfter)
-		case <-p.t.stopping:
+		case <-p.t.going.Done():
 			for w.stream != nil && p.t.ctx.Err() == nil {
 				select {
 				case it := <-p.queue:
@@ -137,7 +137,7 @@ func (w *writer) write(it item) {
 			w.drop("it can't be reached, or does not take them as fast as they come")
 			return
 		}
-		if isClosed(w.t.stopping) {
+		if w.t.going.Err() != nil {
 			w.dropped.Add(1)
 			return
 		}
@@ -159,11 +159,12 @@ func (w *writer) write(it item) {
 func (w *writer) open() {
 	ctx, cancel := context.WithCancel(w.t.ctx)
 	tries := time.AfterFunc(attempt, cancel)
+	leaving := context.AfterFunc(w.t.going, cancel)
 	stream, err := w.conn.NewStream(ctx, &framesDesc.Streams[0], framesMethod, grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(MaxFrame+64))
 	if err == nil {
 		_, err = stream.Header() // the server's word that it listens
 	}
-	if !tries.Stop() || err != nil {
+	if intime, stays := tries.Stop(), leaving(); err != nil || !intime || !stays {
 		cancel()
 		return
 	}

@@ -67,13 +67,14 @@ type Transport struct {
 	rare  *rare
 	trust *trust
 
-	address  string
-	server   *grpc.Server
-	serving  chan struct{} // closed when the server has ended
-	stopping chan struct{} // closed: writers send what they have and end
-	ctx      context.Context
-	cancel   context.CancelFunc
-	writers  sync.WaitGroup
+	address string
+	server  *grpc.Server
+	serving chan struct{}   // closed when the server has ended
+	going   context.Context // ends when Stop begins: writers send what they have, open nothing and end
+	halt    context.CancelFunc
+	ctx     context.Context // ends when there is no more time for that
+	cancel  context.CancelFunc
+	writers sync.WaitGroup
 
 	mu      sync.RWMutex
 	peers   map[string]*peer
@@ -91,7 +92,7 @@ func New(cfg Config) (*Transport, error) {
 	case cfg.Advertised == "" && unspecified(cfg.Host):
 		return nil, backendai.Errorf(backendai.InvalidConfig, "a node that listens on every interface must say where other nodes reach it")
 	}
-	t := &Transport{cfg: cfg, log: cfg.Log, rare: newRare(cfg.Log, time.Minute), peers: make(map[string]*peer), stopping: make(chan struct{}), serving: make(chan struct{})}
+	t := &Transport{cfg: cfg, log: cfg.Log, rare: newRare(cfg.Log, time.Minute), peers: make(map[string]*peer), serving: make(chan struct{})}
 	var err error
 	t.trust, err = newTrust(cfg.Secret, cfg.Files)
 	return t, err
@@ -115,6 +116,7 @@ func (t *Transport) Start(ctx context.Context) error {
 		t.cfg.System.ProcessRegistry.Address = t.address
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.going, t.halt = context.WithCancel(t.ctx)
 	t.server = t.newServer()
 	go func() {
 		defer close(t.serving)
@@ -206,7 +208,7 @@ func (t *Transport) Stop(ctx context.Context) error {
 	t.stopped = true
 	t.mu.Unlock()
 	defer t.cancel()
-	close(t.stopping)
+	t.halt()
 	ended := make(chan struct{})
 	go func() {
 		t.writers.Wait()
