@@ -136,7 +136,8 @@ type Core struct {
 	statToken uint64
 	stats     json.RawMessage
 	statsIn   bool
-	gone      bool // the agent has said that it no longer has the kernel
+	over      bool // the agent has said that the container has ended; a late create may still bring another
+	gone      bool // the agent no longer has the kernel and will not get it again
 	goneExit  int
 }
 

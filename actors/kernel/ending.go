@@ -107,8 +107,9 @@ func (c *Core) destroyed(e *protocol.CallResult) []outbox.Effect {
 		c.attempts++
 		return []outbox.Effect{SetTimer{timerRetry, backoff(c.attempts)}}
 	}
+	c.over = true
 	if wait := c.lateUntil.Sub(e.Now); wait > 0 { // a create may come after this destroy
-		return []outbox.Effect{SetTimer{timerRetry, wait}}
+		return append(c.maybeBury(e.Now), SetTimer{timerRetry, wait})
 	}
 	// An exception is taken as an answer: whatever the agent stumbled over, asking again would not change it.
 	return append(c.disposed(), c.maybeBury(e.Now)...)
@@ -147,16 +148,23 @@ func (c *Core) statistics(e *Stats) []outbox.Effect {
 
 // ended takes the news that the container has ended.
 func (c *Core) ended(reason string, exit int, now time.Time) []outbox.Effect {
-	c.gone, c.goneExit = true, exit
+	c.over, c.goneExit = true, exit
+	late := c.lateUntil.Sub(now)
 	switch c.Stage {
 	case Running:
+		c.gone = late <= 0
 		if c.Row.Status == backendai.Failed {
 			c.reason = reason
 		}
 		c.Stage, c.reason = Ending, reason
 		c.statToken++
-		return []outbox.Effect{FetchStats{c.statToken}}
+		effects := []outbox.Effect{FetchStats{c.statToken}}
+		if !c.gone {
+			effects = append(effects, SetTimer{timerRetry, late})
+		}
+		return effects
 	case Ending:
+		c.gone = c.gone || late <= 0
 		if c.reason == "" {
 			c.reason = reason
 		}
@@ -165,11 +173,12 @@ func (c *Core) ended(reason string, exit int, now time.Time) []outbox.Effect {
 		if c.uncertain || c.recreate {
 			return nil
 		}
+		c.call = inflight{} // its answer can only say the same, if it comes at all
 		return c.startFails("other", "KernelTerminated", "the kernel has ended while it was being created ("+reason+")")
-	case Aborting:
-		if c.call.kind != CallCreate {
-			c.Stage = Aborted
-			return c.freed()
+	case Aborting, Dead:
+		if late <= 0 {
+			c.call = inflight{}
+			return c.disposed()
 		}
 	}
 	return nil
@@ -177,11 +186,14 @@ func (c *Core) ended(reason string, exit int, now time.Time) []outbox.Effect {
 
 // maybeBury writes the end when both the agent's word and the statistics are in.
 func (c *Core) maybeBury(now time.Time) []outbox.Effect {
-	if c.Stage != Ending || !c.gone || !c.statsIn {
+	if c.Stage != Ending || !c.over || !c.statsIn {
 		return nil
 	}
 	exit := c.goneExit
 	effects := c.bury(c.reason, &exit, now)
+	if !c.gone {
+		return effects
+	}
 	return append(effects, c.freed()...)
 }
 

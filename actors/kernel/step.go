@@ -22,6 +22,9 @@ func (c *Core) result(e *protocol.CallResult) []outbox.Effect {
 	switch kind {
 	case CallCreate:
 		if c.Stage != Starting { // aborted or ended by force meanwhile: now the agent can be asked to remove it
+			if e.Err != nil && !isRemote(e.Err) && callosum.MaybeExecuted(e.Err) {
+				c.lateUntil = e.Now.Add(settleTime)
+			}
 			return c.dispose()
 		}
 		return c.created(e)
@@ -130,20 +133,20 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 		c.uncertain, c.uncertAt, c.doubtful = true, e.Now, true // the session sends Start again
 		c.lateUntil = e.Now.Add(settleTime)
 	case backendai.Running:
-		c.Stage, c.doubtful = Running, true
+		c.Stage, c.doubtful, c.lateUntil = Running, true, e.Now.Add(settleTime)
 		return []outbox.Effect{c.send(CallProbe, probeTimeout)}
 	case backendai.Restarting:
 		c.Stage = Restarting
 		return []outbox.Effect{c.send(CallRestart, restartTimeout)}
 	case backendai.Terminating:
-		c.Stage = Ending
+		c.Stage, c.lateUntil = Ending, e.Now.Add(settleTime)
 		if c.Row.StatusInfo != nil {
 			c.reason = *c.Row.StatusInfo
 		}
 		c.statToken++
 		return append([]outbox.Effect{FetchStats{c.statToken}}, c.dispose()...)
 	case backendai.Failed:
-		c.Stage = Running
+		c.Stage, c.doubtful = Running, true
 	case backendai.Terminated, backendai.Cancelled:
 		c.Stage = Dead
 		c.gone = true

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,8 +21,8 @@ func (c *Core) moved(e *protocol.Moved, now time.Time) (effects []Effect) {
 	return effects
 }
 
-// reconcile mends what lost messages have left behind: sessions that wait without being in the queue, allocations of kernels that
-// are dead, and kernels that run without one. Rows and messages overtake each other; so only what two readings in a row show counts.
+// reconcile mends what lost messages have left behind: agents that are not as their rows have them, sessions that wait without being in
+// the queue, allocations of kernels that are dead, and kernels that run without one. Rows and messages overtake each other; so only what two readings in a row show counts.
 func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 	before, doubts := c.doubts, make(map[uuid.UUID]doubt)
 	c.doubts = doubts
@@ -32,6 +33,7 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 		doubts[id] = d
 		return false
 	}
+	c.reconcileAgents(e.Rows.Agents)
 	live := make(map[uuid.UUID]bool, len(e.Rows.Allocations))
 	for _, a := range e.Rows.Allocations {
 		live[a.KernelID] = true
@@ -61,6 +63,37 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 		}
 	}
 	return effects
+}
+
+// reconcileAgents takes an agent as its row has it when two readings in a row show the same, and that is not what is known.
+func (c *Core) reconcileAgents(rows []protocol.AgentState) {
+	before, doubts := c.agentDoubts, make(map[string]protocol.AgentState)
+	c.agentDoubts = doubts
+	here := make(map[string]bool, len(rows))
+	compare := func(s protocol.AgentState) {
+		if old := c.agents[s.ID]; old != nil && sameState(old.AgentState, s) {
+			return
+		}
+		if was, ok := before[s.ID]; ok && sameState(was, s) {
+			c.agentState(s)
+			return
+		}
+		doubts[s.ID] = s
+	}
+	for _, s := range rows {
+		here[s.ID] = true
+		compare(s)
+	}
+	for _, id := range slices.Clone(c.order) {
+		if !here[id] { // it has moved to another group
+			compare(protocol.AgentState{ID: id})
+		}
+	}
+}
+
+func sameState(a, b protocol.AgentState) bool {
+	return a.Addr == b.Addr && a.ScalingGroup == b.ScalingGroup && a.Architecture == b.Architecture && a.Alive == b.Alive &&
+		a.Schedulable == b.Schedulable && a.Available.Equal(b.Available)
 }
 
 // doubt is a difference between the rows and what the scheduler knows, seen once.

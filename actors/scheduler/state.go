@@ -54,6 +54,8 @@ type Core struct {
 	touched map[string]bool
 	owners  map[string]bool
 	doubts  map[uuid.UUID]doubt // what the last look at the rows has found to be different
+	// agentDoubts are agents' rows that were different then.
+	agentDoubts map[string]protocol.AgentState
 }
 
 // NewCore makes an empty scheduler for a scaling group.

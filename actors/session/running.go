@@ -48,7 +48,7 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 	case c.all((*Member).dead):
 		c.Phase = Ending
 		return append(effects, c.maybeGone(e.Now)...)
-	case any(starting): // and another has ended, or is about to: the start has failed
+	case any(starting) && !any(backendai.Statuses(backendai.Failed)): // and another has ended, or is about to: the start has failed
 		c.failure = &protocol.StartFailure{Src: "other", Name: "KernelTerminated", Repr: "a kernel of the session has ended before all had started"}
 		effects = append(effects, c.abort()...)
 		return append(effects, c.maybeCancelled(e.Now)...)
