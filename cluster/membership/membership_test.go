@@ -40,7 +40,7 @@ type node struct {
 func newNode(t testing.TB, etcd *etcdtest.Server, prefix, name string, change ...func(*Config)) *node {
 	n := &node{t: t, views: make(chan View, 1024)}
 	cfg := Config{
-		Prefix: prefix, TTL: 2 * time.Second, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Prefix: prefix, TTL: 3 * time.Second, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		Self:      Member{Name: name, Address: name + ":6020", Version: "22.03.14", Namespace: "local", Shards: 300},
 		OnView:    func(v View) { n.views <- v },
 		OnExpired: func() { n.expired.Add(1) },
