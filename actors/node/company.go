@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/ask"
 	"backend.ai/manager/actors/protocol/wire"
 	"backend.ai/manager/actors/shard"
 	"backend.ai/manager/cluster"
@@ -32,12 +35,15 @@ type Members interface {
 	SetDraining(ctx context.Context, draining bool) error
 	View() membership.View
 	Healthy() bool
+	// Suspect tells that the connection to the member at an address has broken.
+	Suspect(address string)
 }
 
 // Company is what a node needs to be one of several.
 type Company struct {
-	// Transport makes the transport; received frames go to receive, from any goroutine.
-	Transport func(system *actor.ActorSystem, receive func(frame []byte)) (Transport, error)
+	// Transport makes the transport; received frames go to receive, from any goroutine, and the addresses of nodes to which the
+	// connection breaks to broken.
+	Transport func(system *actor.ActorSystem, receive func(frame []byte), broken func(address string)) (Transport, error)
 	// Members makes the membership of the node at an address.
 	Members func(address string, onView func(membership.View), onExpired func()) Members
 	// JoinDelay is how long a member must have been there before shards move to it.
@@ -46,6 +52,7 @@ type Company struct {
 
 // What a frame is for.
 const (
+	greeting  byte = 0 // nothing: it keeps the connection open, whose end tells of the other's
 	toProcess byte = 1 // an actor, by the id of its PID: answers
 	toShard   byte = 2 // an actor, by its identity: kind and id
 )
@@ -85,6 +92,9 @@ func unpack(frame []byte) (kind byte, msg any, address []string, err error) {
 
 // receive takes a frame of another node to the actor it is for.
 func (n *Node) receive(frame []byte) {
+	if len(frame) == 1 && frame[0] == greeting {
+		return
+	}
 	kind, msg, address, err := unpack(frame)
 	if err != nil {
 		n.cfg.Log.Warn("a message of another node cannot be read", "error", err)
@@ -119,12 +129,34 @@ func (n *Node) forward(to string, e *cluster.Envelope) bool {
 type stranger struct{ node *Node }
 
 func (s stranger) SendUserMessage(pid *actor.PID, message any) {
-	s.node.send(pid.Address, toProcess, actor.UnwrapEnvelopeMessage(message), pid.Id)
+	msg := actor.UnwrapEnvelopeMessage(message)
+	if s.node.send(pid.Address, toProcess, msg, pid.Id) {
+		return
+	}
+	if a, ok := msg.(*ask.Answer); ok && a.Err == nil { // whoever waits shall not wait for nothing
+		err := backendai.Internal(fmt.Errorf("the answer %T can't be sent to another node", a.Value))
+		s.node.send(pid.Address, toProcess, &ask.Answer{N: a.N, Err: err}, pid.Id)
+	}
 }
 
 // System messages (watch, stop) stay inside a node: every actor is supervised where it lives.
 func (stranger) SendSystemMessage(*actor.PID, any) {}
 func (stranger) Stop(*actor.PID)                   {}
+
+// greet opens a connection to every other node.
+func (n *Node) greet(v membership.View) {
+	for _, m := range v.Members {
+		if m.ID != v.Self {
+			n.transport.Send(m.Address, []byte{greeting})
+		}
+	}
+}
+
+func (n *Node) broken(address string) {
+	if m := n.members; m != nil {
+		m.Suspect(address)
+	}
+}
 
 // Draining makes the node give its shards to the others, and take none, until it is told otherwise.
 // Errors: ServiceUnavailable.

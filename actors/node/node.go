@@ -128,13 +128,16 @@ func (n *Node) startTransport(ctx context.Context) error {
 	}
 	n.svc.System.ProcessRegistry.RegisterAddressResolver(func(*actor.PID) (actor.Process, bool) { return stranger{n}, true })
 	var err error
-	if n.transport, err = n.cfg.Company.Transport(n.svc.System, n.receive); err != nil {
+	if n.transport, err = n.cfg.Company.Transport(n.svc.System, n.receive, n.broken); err != nil {
 		return err
 	}
 	return n.transport.Start(ctx)
 }
 
-func (n *Node) follow(v membership.View) { n.svc.System.Root.Send(n.owner, &v) }
+func (n *Node) follow(v membership.View) {
+	n.svc.System.Root.Send(n.owner, &v)
+	n.greet(v)
+}
 
 func (n *Node) expired() {
 	n.cfg.Log.Warn("this node's lease is lost; others take its shards over, and it acts only under epochs that nobody has raised")

@@ -148,6 +148,7 @@ func (w *writer) write(it item) {
 		return
 	}
 	if err := w.stream.SendMsg(wrapperspb.Bytes(it.frame)); err != nil {
+		w.t.broken(w.address)
 		w.close()
 		w.drop("the connection broke")
 		return
@@ -166,6 +167,7 @@ func (w *writer) open() {
 	}
 	if intime, stays := tries.Stop(), leaving(); err != nil || !intime || !stays {
 		cancel()
+		w.t.broken(w.address)
 		return
 	}
 	w.stream, w.cancel, w.ended = stream, cancel, make(chan struct{})
@@ -189,6 +191,9 @@ func (w *writer) broken() <-chan struct{} {
 func (w *writer) close() {
 	if w.stream != nil {
 		w.connected.Store(false)
+		if isClosed(w.ended) { // by the other end
+			w.t.broken(w.address)
+		}
 		w.cancel()
 		<-w.ended
 		w.stream = nil

@@ -53,6 +53,8 @@ type Config struct {
 	Log   *slog.Logger
 	// Receive gets each frame, for keeps. It is called by one goroutine per peer that sends, and holds that peer up until it returns.
 	Receive func(frame []byte)
+	// OnBroken, if set, is told the address of a peer whose stream has broken or can't be opened. It must not wait.
+	OnBroken func(address string)
 
 	// For tests; the constants above are meant.
 	maxAge, idleAfter time.Duration
@@ -230,6 +232,13 @@ func (t *Transport) Stop(ctx context.Context) error {
 		return nil
 	case <-time.After(lastMoment):
 		return backendai.NewError(backendai.DeadlineExceeded).WithCause(ctx.Err())
+	}
+}
+
+// broken tells that the stream to a peer has broken, unless this transport stops.
+func (t *Transport) broken(address string) {
+	if t.cfg.OnBroken != nil && t.going.Err() == nil {
+		t.cfg.OnBroken(address)
 	}
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -166,11 +167,20 @@ func (s *Resource) destroy(r *api.Request) error {
 	v, err := s.ask(r.Context(), m.ID, destroyTimeout, func(to protocol.ReplyTo) any {
 		return &protocol.Destroy{Forced: p.forced, Now: time.Now(), Reply: to}
 	})
+	destroyed, _ := v.(*protocol.Destroyed)
+	if errors.Is(err, backendai.SessionNotFound) {
+		// It was alive a moment ago: someone else has been quicker, or this request has been carried out by a node that died before it
+		// could say so. Either way the session has ended, as was asked.
+		row, readErr := sessions.Read(r.Context(), s.pool, m.ID)
+		if readErr != nil {
+			return readErr
+		}
+		destroyed, err = &protocol.Destroyed{Stats: row.LastStat}, nil
+	}
 	if err != nil {
 		return err
 	}
 	stats := map[string]json.RawMessage{}
-	destroyed, _ := v.(*protocol.Destroyed)
 	if destroyed != nil && len(destroyed.Stats) > 0 && json.Unmarshal(destroyed.Stats, &stats) == nil && len(stats) > 0 {
 		stats["version"] = json.RawMessage("2")
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
@@ -23,6 +24,9 @@ import (
 	"backend.ai/manager/persistence/postgres/sessions"
 )
 
+// guessCost is how many rounds it takes to make the cluster's secret of the database's password.
+const guessCost = 200_000
+
 // joinDelay is how long a node must have been there before shards move to it: one that starts and fails again moves nothing.
 const joinDelay = 2 * time.Second
 
@@ -37,10 +41,10 @@ func company(cfg *config.Manager, client *clientv3.Client, database string, shar
 	a := cfg.Actors
 	return &node.Company{
 		JoinDelay: joinDelay,
-		Transport: func(system *actor.ActorSystem, receive func([]byte)) (node.Transport, error) {
+		Transport: func(system *actor.ActorSystem, receive func([]byte), broken func(string)) (node.Transport, error) {
 			return transport.New(transport.Config{
 				System: system, Host: cmp.Or(a.ClusterAddr.Host, "127.0.0.1"), Port: a.ClusterAddr.Port, Advertised: advertised(a),
-				Secret: clusterSecret(cfg), Files: transport.Files{CA: a.ClusterCA, Cert: a.ClusterCert, Key: a.ClusterKey}, Receive: receive, Log: log,
+				Secret: clusterSecret(cfg), Files: transport.Files{CA: a.ClusterCA, Cert: a.ClusterCert, Key: a.ClusterKey}, Receive: receive, OnBroken: broken, Log: log,
 			})
 		},
 		Members: func(address string, onView func(membership.View), onExpired func()) node.Members {
@@ -68,8 +72,12 @@ func clusterSecret(cfg *config.Manager) config.Secret {
 	case !cfg.Actors.ClusterSecret.IsZero():
 		return cfg.Actors.ClusterSecret
 	}
-	sum := sha256.Sum256([]byte("cluster\x00" + cfg.DB.Name + "\x00" + cfg.DB.User + "\x00" + cfg.DB.Password.Reveal()))
-	return config.NewSecret(hex.EncodeToString(sum[:]))
+	// A stranger who connects to the port sees a certificate, against which a guess can be tried: each guess shall be slow.
+	key, err := pbkdf2.Key(sha256.New, cfg.DB.Password.Reveal(), []byte("cluster of "+cfg.DB.User+" at "+cfg.DB.Name), guessCost, sha256.Size)
+	if err != nil { // only for what is wrong in the program
+		return config.Secret{}
+	}
+	return config.NewSecret(hex.EncodeToString(key))
 }
 
 // unready tells why requests should go to other nodes.
