@@ -15,6 +15,7 @@ import (
 	"backend.ai/manager/actors/shard"
 	"backend.ai/manager/cluster"
 	"backend.ai/manager/cluster/membership"
+	"backend.ai/manager/cluster/transport"
 )
 
 // Transport carries frames to the nodes at other addresses, each at most once; package cluster/transport does it.
@@ -25,6 +26,8 @@ type Transport interface {
 	Address() string
 	// Send never waits.
 	Send(address string, frame []byte)
+	// Stats tells what was sent to each node.
+	Stats() []transport.PeerStats
 }
 
 // Members is this process's place among the nodes; *membership.Membership is one.
@@ -197,6 +200,14 @@ func (n *Node) View() membership.View {
 		return membership.View{}
 	}
 	return n.members.View()
+}
+
+// Peers tells how it stands with the messages to other nodes.
+func (n *Node) Peers() []transport.PeerStats {
+	if n.transport == nil {
+		return nil
+	}
+	return n.transport.Stats()
 }
 
 // Healthy reports whether the node is a member and sees the others.

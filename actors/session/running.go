@@ -70,7 +70,7 @@ func (c *Core) kernelChanged(e *protocol.KernelChanged) []outbox.Effect {
 	if m == nil {
 		return nil
 	}
-	if c.Phase == Gone {
+	if c.Phase == Gone || m.dead() && !e.Status.IsDead() { // its row was written here
 		return c.freedLate(m, e)
 	}
 	was := m.Row.Status
@@ -89,6 +89,9 @@ func (c *Core) kernelChanged(e *protocol.KernelChanged) []outbox.Effect {
 		if m.dead() { // else its row still claims the slots: they are released when the failed start is written
 			effects = append(effects, ToScheduler{m.Row.ScalingGroup, &protocol.Release{KernelIDs: list(m.Row.ID)}})
 		}
+	}
+	if c.Phase == Ending && !m.dead() && e.Status != backendai.Terminating {
+		return append(effects, c.overtaken(m, was, e)...)
 	}
 	if e.Failure != nil {
 		m.Failed = e.Failure
@@ -138,9 +141,32 @@ func (c *Core) freedLate(m *Member, e *protocol.KernelChanged) []outbox.Effect {
 	return append([]outbox.Effect{ToScheduler{m.Row.ScalingGroup, &protocol.Release{KernelIDs: list(m.Row.ID)}}}, c.maybeStop()...)
 }
 
+// overtaken deals with a member that was told to end while it could not (PULLING), and did not hear it: it is told again when it runs,
+// and its row is written when it fails to.
+func (c *Core) overtaken(m *Member, was backendai.KernelStatus, e *protocol.KernelChanged) []outbox.Effect {
+	switch {
+	case e.Status == backendai.Running && was != backendai.Running:
+		return []outbox.Effect{TellKernel{m.Row.ID, &protocol.End{Reason: c.reason, Now: e.Now}}}
+	case e.Freed || e.GaveUp:
+		now := e.Now
+		m.Row.Status, m.Row.StatusInfo = backendai.Cancelled, text(string(backendai.InfoFailedToStart))
+		m.Row.StatusChanged, m.Row.TerminatedAt = &now, &now
+		effects := []outbox.Effect{
+			&outbox.Persist{Label: labelCancel, Kernels: []*record.KernelPatch{{ID: m.Row.ID, Kernel: m.Row,
+				Mask: record.FieldStatus | record.FieldStatusInfo | record.FieldStatusChanged | record.FieldTerminatedAt}}},
+			ToScheduler{m.Row.ScalingGroup, &protocol.Ending{KernelIDs: list(m.Row.ID)}},
+		}
+		if m.Freed {
+			effects = append(effects, ToScheduler{m.Row.ScalingGroup, &protocol.Release{KernelIDs: list(m.Row.ID)}})
+		}
+		return append(effects, c.maybeGone(e.Now)...)
+	}
+	return nil
+}
+
 // maybeStop ends the actor when no agent holds anything of the session any more.
 func (c *Core) maybeStop() []outbox.Effect {
-	if c.all(func(m *Member) bool { return m.Freed }) {
+	if c.Phase == Gone && c.all(func(m *Member) bool { return m.Freed }) {
 		return []outbox.Effect{Stop{}}
 	}
 	return nil

@@ -82,8 +82,10 @@ func (o *Owner) look() {
 		h.Busy[s] = true
 	}
 	p := PlanFor(*o.view, h, o.svc.Router.Shards(), time.Now(), o.hands.JoinDelay)
+	if len(p.Drop) > 0 {
+		o.svc.Log.Warn("other nodes have claimed shards while this one had no lease; it no longer acts for them", "shards", len(p.Drop))
+	}
 	for _, s := range p.Drop {
-		o.svc.Log.Warn("another node has claimed a shard while this one had no lease; this one no longer acts for it", "shard", s)
 		o.stop(s)
 	}
 	if len(p.Take) > 0 {

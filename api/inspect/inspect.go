@@ -12,6 +12,7 @@ import (
 	"backend.ai/manager/api"
 	"backend.ai/manager/api/params"
 	"backend.ai/manager/cluster/membership"
+	"backend.ai/manager/cluster/transport"
 )
 
 // Bounds of a listing.
@@ -27,6 +28,7 @@ type Node interface {
 	View() membership.View
 	Ownership(ctx context.Context) (shard.Ownership, error)
 	Healthy() bool
+	Peers() []transport.PeerStats
 }
 
 // Resource is /inspect.
@@ -114,8 +116,9 @@ func (s *Resource) cluster(r *api.Request) error {
 		Acting    map[int32]int64            `json:"acting"` // by shard: epochs under which this node acts
 		Taking    int                        `json:"taking"` // shards that this node is taking
 		HandingOn []int32                    `json:"handing_over"`
+		Peers     []transport.PeerStats      `json:"peers"` // messages to other nodes
 	}{Node: s.node.Name(), At: time.Now(), Revision: v.Revision, Healthy: s.node.Healthy(), Members: []member{}, Claims: v.Claims,
-		Acting: own.Epochs, Taking: own.Pending, HandingOn: own.Busy}
+		Acting: own.Epochs, Taking: own.Pending, HandingOn: own.Busy, Peers: s.node.Peers()}
 	for _, m := range v.Members {
 		answer.Members = append(answer.Members, member{Member: m, Self: m.ID == v.Self, Claims: len(v.Claimed(m.ID))})
 	}

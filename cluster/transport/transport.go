@@ -244,11 +244,11 @@ func (t *Transport) broken(address string) {
 
 // PeerStats tells how it stands with one peer.
 type PeerStats struct {
-	Address   string
-	Connected bool
-	Queued    int
-	Sent      uint64
-	Dropped   uint64
+	Address   string `json:"address"`
+	Connected bool   `json:"connected"`
+	Queued    int    `json:"queued"`
+	Sent      uint64 `json:"sent"`
+	Dropped   uint64 `json:"dropped"`
 }
 
 // Stats lists the peers by address.
