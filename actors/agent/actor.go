@@ -14,6 +14,7 @@ import (
 	"backend.ai/manager/actors/protocol"
 	"backend.ai/manager/actors/services"
 	"backend.ai/manager/cluster"
+	"backend.ai/manager/config/failpoint"
 	"backend.ai/manager/persistence/postgres/journal"
 	"backend.ai/manager/persistence/redis/event"
 )
@@ -116,6 +117,7 @@ func (a *Actor) call(c *protocol.Call) {
 	a.calls++
 	root, repeatable := a.svc.System.Root, a.core.Repeatable()
 	answer := func(o callosum.Outcome) {
+		failpoint.Hit(failpoint.AfterCall)
 		if c.From.ID != "" {
 			root.Send(actor.NewPID(c.From.Address, c.From.ID), &protocol.CallResult{
 				Token: c.Token, Value: o.Payload, Err: o.Err, Repeatable: repeatable, Now: time.Now(),
@@ -133,6 +135,7 @@ func (a *Actor) call(c *protocol.Call) {
 		fence = callosum.Fence{} // official agents get frames exactly as the original sends them
 	}
 	a.svc.Agents.Call(a.peer(), c.Call, fence, c.Deadline, answer)
+	failpoint.Hit(failpoint.AfterSend)
 }
 
 func (a *Actor) perform(effect outbox.Effect) {

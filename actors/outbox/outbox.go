@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"backend.ai/manager/config/failpoint"
 	"backend.ai/manager/persistence/postgres/journal"
 	"backend.ai/manager/persistence/postgres/record"
 )
@@ -92,6 +93,7 @@ func (o *Outbox) Committed(c *Committed) *Refused {
 		return nil
 	}
 	o.waiting = nil
+	failpoint.Hit(failpoint.AfterCommit)
 	if c.Err != nil {
 		o.steps = o.steps[1:] // the rest of the step that was refused
 		return &Refused{Label: c.Label, Err: c.Err}

@@ -11,6 +11,7 @@ import (
 	"backend.ai/manager/actors/protocol"
 	"backend.ai/manager/actors/services"
 	"backend.ai/manager/cluster"
+	"backend.ai/manager/config/failpoint"
 	"backend.ai/manager/persistence/postgres/journal"
 	"backend.ai/manager/persistence/postgres/record"
 )
@@ -233,6 +234,7 @@ func (a *Actor) carryOut(effects []Effect) {
 	for _, effect := range effects {
 		switch e := effect.(type) {
 		case Place:
+			failpoint.Hit(failpoint.AfterPlacement)
 			placement := e.Placement
 			placement.Scheduler = a.guard
 			a.svc.Router.Send(cluster.Session(e.SessionID), &placement)

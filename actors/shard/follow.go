@@ -9,6 +9,7 @@ import (
 
 	"backend.ai/manager/actors/protocol"
 	"backend.ai/manager/cluster/membership"
+	"backend.ai/manager/config/failpoint"
 )
 
 const (
@@ -176,6 +177,7 @@ func (o *Owner) give(shards []int32) {
 			_ = system.Root.StopFuture(pid).Wait()
 		}
 		err := o.hands.Flush(ctx)
+		failpoint.Hit(failpoint.BeforeRelease)
 		if err == nil {
 			err = claims.Release(ctx, shards)
 		}

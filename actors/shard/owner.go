@@ -14,6 +14,7 @@ import (
 	"backend.ai/manager/actors/services"
 	"backend.ai/manager/cluster"
 	"backend.ai/manager/cluster/membership"
+	"backend.ai/manager/config/failpoint"
 	"backend.ai/manager/persistence/postgres/journal"
 )
 
@@ -166,7 +167,9 @@ func (o *Owner) take(list []int32) {
 				return
 			}
 		}
+		failpoint.Hit(failpoint.AfterClaim)
 		if t.epochs, t.err = o.hands.Ledger.Take(ctx, t.shards); t.err == nil {
+			failpoint.Hit(failpoint.AfterEpoch)
 			// After the epoch is raised no older owner can change these rows any more.
 			t.rows, t.err = o.svc.Store.Shard(ctx, t.shards, n)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"backend.ai/manager/config/failpoint"
 	"backend.ai/manager/persistence/postgres/record"
 )
 
@@ -37,6 +38,7 @@ func write(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map
 		}
 		return nil
 	})
+	failpoint.Hit(failpoint.BeforeCommit)
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		return err
 	}
