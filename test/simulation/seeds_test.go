@@ -1,0 +1,4 @@
+package simulation
+
+// seeds is how many worlds a test run looks at.
+const seeds = 200
