@@ -32,9 +32,9 @@ func (n *Node) Ask(ctx context.Context, to cluster.Identity, message func(protoc
 
 func (n *Node) ask(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any) (any, error) {
 	begin := time.Now()
-	for {
+	for again := false; ; again = true {
 		changed := n.svc.Router.Changed(to)
-		o := n.askOnce(ctx, to, message, changed)
+		o := n.askOnce(ctx, to, message, again, changed)
 		if o.done {
 			return o.value, o.err
 		}
@@ -64,10 +64,13 @@ type outcome struct {
 	pause time.Duration
 }
 
-func (n *Node) askOnce(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any, changed <-chan struct{}) outcome {
+func (n *Node) askOnce(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any, again bool, changed <-chan struct{}) outcome {
 	call := n.desk.Begin()
 	defer call.End()
 	msg := message(call.To)
+	if again {
+		protocol.SayAgain(msg)
+	}
 	if !n.svc.Router.Send(to, msg) {
 		return outcome{pause: patience}
 	}

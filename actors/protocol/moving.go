@@ -29,6 +29,16 @@ type Drained struct{ ID string }
 // NotHere is the answer of a node that was asked for an actor of a shard that it does not own (any more): the message was not handled.
 type NotHere struct{}
 
+// SayAgain marks a message that is sent again, where that makes a difference.
+func SayAgain(msg any) {
+	switch m := msg.(type) {
+	case *Destroy:
+		m.Again = true
+	case *Restart:
+		m.Again = true
+	}
+}
+
 // Repeatable reports whether a message may be sent again when its answer may have been lost: handling it twice comes to the same.
 func Repeatable(msg any) bool {
 	switch m := msg.(type) {

@@ -69,8 +69,10 @@ type Outcome struct {
 type Destroy struct {
 	Reason string
 	Forced bool
-	Now    time.Time
-	Reply  ReplyTo
+	// Again: the answer to the same request, or its first owner, was lost; it may have been carried out already.
+	Again bool
+	Now   time.Time
+	Reply ReplyTo
 }
 
 // Destroyed answers Destroy with the main kernel's last statistics, nil if there are none.
@@ -79,6 +81,7 @@ type Destroyed struct{ Stats json.RawMessage }
 // Restart asks to restart every kernel of a running session. Answered with nil.
 // Errors: KernelRestartFailed, SessionNotFound, InvalidAPIParameters.
 type Restart struct {
+	Again bool // as in Destroy
 	Now   time.Time
 	Reply ReplyTo
 }

@@ -17,7 +17,7 @@ func (c *Core) destroy(e *protocol.Destroy) []outbox.Effect {
 	if c.Phase == Gone || c.all((*Member).dead) {
 		return []outbox.Effect{Answer{To: e.Reply, Err: backendai.NewError(backendai.SessionNotFound)}}
 	}
-	if c.Phase == Aborting { // it ends already
+	if c.Phase == Aborting || c.Phase == Ending && e.Again { // it ends already
 		if e.Reply.Waits() {
 			c.destroyTo = append(c.destroyTo, e.Reply)
 		}

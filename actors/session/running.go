@@ -340,6 +340,9 @@ func (c *Core) restart(e *protocol.Restart) []outbox.Effect {
 		c.restartTo = append(c.restartTo, e.Reply)
 		return nil
 	}
+	if e.Again && c.Phase == Running && c.joinRestart(e) {
+		return nil
+	}
 	if c.Phase != Running || !c.all(func(m *Member) bool { return m.Row.Status == backendai.Running }) {
 		return []outbox.Effect{Answer{To: e.Reply, Err: backendai.Errorf(backendai.InvalidAPIParameters, "Only a running session can be restarted (status: %s).", c.main().Row.Status)}}
 	}
@@ -351,6 +354,20 @@ func (c *Core) restart(e *protocol.Restart) []outbox.Effect {
 		effects = append(effects, TellKernel{m.Row.ID, &protocol.RestartKernel{Now: e.Now}})
 	}
 	return effects
+}
+
+// joinRestart joins a restart that an owner before this one has begun, and tells whether there is one. When there is none, nobody
+// knows whether it has been done; a second one does no harm that was not asked for.
+func (c *Core) joinRestart(e *protocol.Restart) bool {
+	for _, m := range c.Members {
+		if m.Row.Status == backendai.Restarting {
+			c.restarting++
+		}
+	}
+	if c.restarting > 0 {
+		c.restartTo = append(c.restartTo, e.Reply)
+	}
+	return c.restarting > 0
 }
 
 // restartDone counts the members whose restart has ended one way or the other.

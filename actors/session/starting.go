@@ -61,6 +61,10 @@ func (c *Core) place(e *protocol.Placement) []outbox.Effect {
 	if c.Phase != Pending {
 		// A repeated placement that was taken is said to be so; one that came too late is given back.
 		taken := c.Phase != Creating && len(e.Kernels) == len(c.Members) && c.placedAs(e)
+		if !taken && c.Phase != Creating && c.Phase != Gone {
+			// Of a scheduler that was replaced: its successor, whose placement was taken, must not hear that its own was not.
+			return nil
+		}
 		return []outbox.Effect{ToScheduler{e.ScalingGroup, &protocol.Placed{SessionID: c.ID, Committed: taken}}}
 	}
 	for _, p := range e.Kernels {

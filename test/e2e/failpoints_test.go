@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"backend.ai/manager/config/failpoint"
+)
+
+// second starts another manager of the same cluster, which ends at a failpoint.
+func (c *cluster) second(name, points string) *process {
+	c.Helper()
+	text, err := os.ReadFile(c.config)
+	if err != nil {
+		c.Fatal(err)
+	}
+	addr := freeAddr(c.T)
+	_, port, _ := strings.Cut(addr, ":")
+	_, first, _ := strings.Cut(strings.TrimPrefix(c.endpoint, "http://"), ":")
+	toml := strings.Replace(string(text), "port = "+first+" }", "port = "+port+" }\nid = \""+name+"\"", 1)
+	path := filepath.Join(c.dir, name+".toml")
+	if err := os.WriteFile(path, []byte(toml), 0o600); err != nil {
+		c.Fatal(err)
+	}
+	c.Setenv(failpoint.Variable, points)
+	defer os.Unsetenv(failpoint.Variable)
+	return launch(c.T, programs.manager, "mgr", "start-server", "-f", path)
+}
+
+// A manager dies between two effects, at every point there is, while sessions come and go through another one: no request fails, no
+// session is lost, nothing is left behind.
+func TestDeathBetweenTwoEffects(t *testing.T) {
+	c := newCluster(t)
+	for round, point := range failpoint.Points {
+		count := 4
+		switch point {
+		case failpoint.AfterClaim, failpoint.AfterEpoch, failpoint.BeforeRelease:
+			count = 1
+		}
+		name := fmt.Sprintf("dying-%d", round)
+		dying := c.second(name, fmt.Sprintf("%s=%d", point, count))
+		if point == failpoint.BeforeRelease {
+			c.eventually("the second manager owns shards", func() bool {
+				return c.text(`SELECT count(*)::text FROM backendai_actors.shards WHERE owner = $1`, name) != "0"
+			})
+			_ = dying.cmd.Process.Signal(syscall.SIGTERM)
+		}
+		var ended atomic.Bool
+		go func() {
+			<-dying.done
+			ended.Store(true)
+		}()
+		var wg sync.WaitGroup
+		for w := range 4 {
+			wg.Go(func() {
+				for i := 0; i < 4 || !ended.Load(); i++ {
+					if i > 200 {
+						t.Errorf("%s: the manager does not get there:\n%s", point, tail(dying.out.String()))
+						return
+					}
+					session := fmt.Sprintf("%s-%d-%d", point, w, i)
+					if status, answer := c.create(session, true); status != 201 || answer["status"] != "RUNNING" {
+						t.Errorf("%s: create: %d %v", point, status, answer)
+					}
+					if status, answer := c.request(userKey, userSecret, "DELETE", "/session/"+session, nil); status != 200 {
+						t.Errorf("%s: destroy: %d %v", point, status, answer)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if code := dying.cmd.ProcessState.ExitCode(); code != 137 {
+			t.Errorf("%s: exit code %d:\n%s", point, code, tail(dying.out.String()))
+		}
+		if left := c.text(`SELECT count(*)::text FROM kernels WHERE status NOT IN ('TERMINATED', 'CANCELLED')`); left != "0" {
+			t.Errorf("%s: %s sessions are left", point, left)
+		}
+		if t.Failed() {
+			t.Logf("the other manager:\n%s", tail(c.manager.out.String()))
+			t.FailNow()
+		}
+	}
+	c.destroyAll()
+}
