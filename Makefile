@@ -12,7 +12,7 @@ RUN_PACKAGES := postgresql redis-server python3
 TEST_PACKAGES := $(RUN_PACKAGES) python3-venv etcd-server
 
 .DEFAULT_GOAL := help
-.PHONY: help build up test lint arrows bench deps-build deps-run deps-test clean
+.PHONY: help build up test lint arrows bench cluster faults simulate deps-build deps-run deps-test deps-cluster clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,18 @@ arrows: ## check that imports only point down: cmd, api, actors, cluster and per
 bench: build deps-test $(VENV)/.ready ## measure sessions/s, latencies and memory against real servers on this machine
 	$(GO) run ./test/load bench
 
+SEEDS ?= 10000
+FAULTS ?= 300
+cluster: build deps-cluster $(VENV)/.ready ## run three managers behind a balancer, kill each of them under load, and use the official client meanwhile
+	$(GO) run ./test/faults cluster
+
+faults: build deps-cluster ## break things around three managers, FAULTS=300 of them at random, and check that nothing is lost (an hour)
+	$(GO) run ./test/faults --faults $(FAULTS)
+
+simulate: ## simulate whole clusters in virtual time, SEEDS=10000 of them, and show that a planted bug is found
+	$(GO) run ./test/simulation/cmd --seeds $(SEEDS)
+	$(GO) test -tags plantedbug ./test/simulation
+
 deps-build:
 	@./test/packages.sh $(BUILD_PACKAGES)
 
@@ -46,6 +58,9 @@ deps-run:
 
 deps-test:
 	@./test/packages.sh $(TEST_PACKAGES)
+
+deps-cluster:
+	@./test/packages.sh $(TEST_PACKAGES) haproxy
 
 # The official client of this generation, with the versions of its dependencies that it works with.
 $(VENV)/.ready: test/client/requirements.txt
