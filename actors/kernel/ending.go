@@ -45,6 +45,9 @@ func (c *Core) end(e *protocol.End) []outbox.Effect {
 	case backendai.Terminated: // by force: the row first, the agent when it can
 		effects = append(effects, c.bury(string(backendai.InfoForceTerminated), nil, e.Now)...)
 		effects = append(effects, Publish{"kernel_terminated", string(backendai.InfoForceTerminated)})
+		if c.gone { // only its statistics were awaited
+			return append(effects, c.freed()...)
+		}
 		return append(effects, c.dispose()...)
 	}
 	return nil
@@ -62,6 +65,9 @@ func (c *Core) abort() []outbox.Effect {
 		}
 	}
 	c.Stage = Aborting
+	if c.gone { // it has ended by itself
+		return c.disposed()
+	}
 	return c.dispose()
 }
 
