@@ -132,6 +132,10 @@ func (l ledger) Take(ctx context.Context, list []int32) (map[int32]int64, error)
 	return shards.Take(ctx, l.pool, list, "test")
 }
 
+func (l ledger) Epochs(ctx context.Context, list []int32) (map[int32]int64, error) {
+	return shards.Epochs(ctx, l.pool, list)
+}
+
 func (w *world) start() {
 	w.Helper()
 	log := slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))

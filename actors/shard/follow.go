@@ -27,9 +27,10 @@ type lookAgain struct{}
 
 // handedOver tells that shards have been released, or renewed; err says that they were not.
 type handedOver struct {
-	shards []int32
-	lost   []int32 // renewed in vain: another has them
-	err    error
+	shards  []int32
+	renewed bool
+	lost    []int32 // renewed in vain: another has them, or has had them
+	err     error
 }
 
 // follow takes a new view of the cluster.
@@ -75,7 +76,7 @@ func (o *Owner) look() {
 		return
 	}
 	o.lookLater(lookPeriod)
-	h := Holding{Owned: o.epochs, Busy: make(map[int32]bool, len(o.busy)+len(o.pending))}
+	h := Holding{Owned: o.epochs, Unsure: o.unsure, Busy: make(map[int32]bool, len(o.busy)+len(o.pending))}
 	for s := range o.busy {
 		h.Busy[s] = true
 	}
@@ -114,31 +115,35 @@ func (o *Owner) note() {
 	}
 }
 
-// renew claims shards again whose claims went with a lost lease. Their epochs stay: nobody else has raised them, or the journal
-// will say so.
+// renew claims shards again whose claims went with a lost lease. Their epochs stay, unless another has raised them meanwhile and is gone
+// again: what it has written is not known here, so such shards are given up and taken anew. The journal would only say so at a write.
 func (o *Owner) renew(shards []int32) {
 	epochs := make(map[int32]int64, len(shards))
 	for _, s := range shards {
-		o.busy[s] = true
+		o.busy[s], o.unsure[s] = true, true
 		epochs[s] = o.epochs[s]
 	}
-	self, root, claims := o.ctx.Self(), o.svc.System.Root, o.hands.Claims
+	self, root, claims, ledger := o.ctx.Self(), o.svc.System.Root, o.hands.Claims, o.hands.Ledger
 	work := func(ctx context.Context) {
-		h := &handedOver{}
+		h := &handedOver{shards: shards, renewed: true}
 		var got []int32
+		var present map[int32]int64
 		if got, h.err = claims.Claim(ctx, shards); h.err == nil {
-			h.err = claims.NoteEpoch(ctx, epochs)
+			present, h.err = ledger.Epochs(ctx, got)
 		}
-		h.shards = shards
-		for _, s := range shards {
-			if h.err == nil && !slices.Contains(got, s) {
-				h.lost = append(h.lost, s)
+		if h.err == nil {
+			for _, s := range shards {
+				if present[s] != epochs[s] { // claimed by another, or raised by one
+					h.lost = append(h.lost, s)
+					delete(epochs, s)
+				}
 			}
+			_ = claims.NoteEpoch(ctx, epochs) // or at the next look
 		}
 		root.Send(self, h)
 	}
 	if !o.svc.Work.Go(work) {
-		root.Send(self, &handedOver{shards: shards, err: errBusy})
+		root.Send(self, &handedOver{shards: shards, renewed: true, err: errBusy})
 	}
 }
 
@@ -195,9 +200,12 @@ var expired = func() <-chan time.Time {
 func (o *Owner) handedOver(h *handedOver) {
 	for _, s := range h.shards {
 		delete(o.busy, s)
-		if pid := o.pids[s]; pid != nil && o.svc.Router.Local(s) == nil { // handed over, not renewed
+		if pid := o.pids[s]; pid != nil && !h.renewed {
 			delete(o.drains, pid.Id)
 			o.stop(s)
+		}
+		if h.renewed && h.err == nil {
+			delete(o.unsure, s)
 		}
 	}
 	for _, s := range h.lost {

@@ -18,9 +18,12 @@ import (
 	"backend.ai/manager/persistence/postgres/journal"
 )
 
-// Ledger raises epochs; package persistence/postgres/shards does it in PostgreSQL.
+// Ledger keeps the epochs; package persistence/postgres/shards does it in PostgreSQL.
 type Ledger interface {
+	// Take raises the epochs and returns the new ones.
 	Take(ctx context.Context, shards []int32) (map[int32]int64, error)
+	// Epochs reads the present ones.
+	Epochs(ctx context.Context, shards []int32) (map[int32]int64, error)
 }
 
 // Claims says to other nodes who should act for a shard; *membership.Membership does it in etcd.
@@ -77,6 +80,7 @@ type Owner struct {
 	view    *membership.View
 	timer   *time.Timer
 	busy    map[int32]bool // being handed over or renewed
+	unsure  map[int32]bool // renewed, as far as is known
 	drains  map[string]chan struct{}
 	epochs  map[int32]int64
 	pids    map[int32]*actor.PID
@@ -90,7 +94,7 @@ type Owner struct {
 func OwnerProps(svc *services.Services, hands Hands) *actor.Props {
 	id := inspector.Identity{Kind: inspector.KindNode, ID: "shards", Shard: -1}
 	return svc.Inspector.Props(id, func() actor.Actor {
-		return &Owner{svc: svc, hands: hands, busy: make(map[int32]bool), drains: make(map[string]chan struct{}), epochs: make(map[int32]int64), pids: make(map[int32]*actor.PID),
+		return &Owner{svc: svc, hands: hands, busy: make(map[int32]bool), unsure: make(map[int32]bool), drains: make(map[string]chan struct{}), epochs: make(map[int32]int64), pids: make(map[int32]*actor.PID),
 			shards: make(map[string]int32), pending: make(map[int32]bool), givenUp: make(map[int32]bool)}
 	}, actor.WithSupervisor(strategy{svc.System}))
 }
@@ -249,4 +253,5 @@ func (o *Owner) stop(shard int32) {
 	}
 	delete(o.pids, shard)
 	delete(o.epochs, shard)
+	delete(o.unsure, shard)
 }

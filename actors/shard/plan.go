@@ -11,7 +11,7 @@ import (
 type Plan struct {
 	// Take: shards that should be this node's and that nobody acts for.
 	Take []int32
-	// Renew: shards that this node acts for and whose claims went with a lost lease.
+	// Renew: shards that this node acts for and whose claims went with a lost lease. Another may have had them meanwhile.
 	Renew []int32
 	// Give: shards that should be another's; they are handed over.
 	Give []int32
@@ -22,6 +22,8 @@ type Plan struct {
 // Holding is what a node has at the moment.
 type Holding struct {
 	Owned map[int32]int64 // epochs
+	// Unsure: of those, the ones whose renewal has begun and is not known to have succeeded.
+	Unsure map[int32]bool
 	// Busy: shards that are being taken, handed over or renewed; they are left alone.
 	Busy map[int32]bool
 }
@@ -49,7 +51,7 @@ func PlanFor(v membership.View, h Holding, shards int, now time.Time, delay time
 			// The lease is lost: what is owned is kept under its epoch until someone else has claimed it.
 		case owned && wanted[s] != self.Name && wanted[s] != "":
 			p.Give = append(p.Give, s)
-		case owned && !claimed:
+		case owned && (!claimed || h.Unsure[s]):
 			p.Renew = append(p.Renew, s)
 		case !owned && wanted[s] == self.Name && (mine || !claimed):
 			p.Take = append(p.Take, s)

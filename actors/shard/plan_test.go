@@ -48,40 +48,47 @@ func TestPlanFor(t *testing.T) {
 	for name, c := range map[string]struct {
 		members, claims string
 		owned, busy     []int32
+		unsure          []int32
 		want            string
 	}{
-		"alone, nothing is claimed":                 {"alpha", "", nil, nil, "take 0 1 2 3"},
-		"both, nothing is claimed":                  {"alpha beta", "", nil, nil, "take 0"},
-		"what is being taken is not taken again":    {"alpha", "", nil, []int32{1, 2}, "take 0 3"},
-		"all is as it should be":                    {"alpha beta", "0:alpha 1:beta 2:beta 3:beta", []int32{0}, nil, ""},
-		"another acts for what is wanted":           {"alpha beta", "0:beta 1:beta 2:beta 3:beta", nil, nil, ""},
-		"claimed by a member that left the view":    {"alpha beta", "0:gone", nil, nil, ""},
-		"beta is gone":                              {"alpha", "0:alpha", []int32{0}, nil, "take 1 2 3"},
-		"beta has joined":                           {"alpha beta", "0:alpha 1:alpha 2:alpha 3:alpha", []int32{0, 1, 2, 3}, nil, "give 1 2 3"},
-		"beta is too young":                         {"alpha beta?", "0:alpha 1:alpha 2:alpha 3:alpha", []int32{0, 1, 2, 3}, nil, ""},
-		"too young itself":                          {"alpha? beta", "", nil, nil, ""},
-		"all are young: a first start":              {"alpha? beta?", "", nil, nil, "take 0"},
-		"beta drains":                               {"alpha beta!", "0:alpha", []int32{0}, nil, "take 1 2 3"},
-		"beta drains and still has its shards":      {"alpha beta!", "0:alpha 1:beta 2:beta 3:beta", []int32{0}, nil, ""},
-		"drains, the other is young":                {"alpha! beta?", "0:alpha 1:alpha 2:alpha 3:alpha", []int32{0, 1, 2, 3}, nil, "give 0 1 2 3"},
-		"drains alone: better slowly than nobody":   {"alpha!", "0:alpha 1:alpha", []int32{0, 1}, nil, ""},
-		"all drain":                                 {"alpha! beta!", "0:alpha", []int32{0}, nil, ""},
-		"handing over":                              {"alpha! beta", "0:alpha 1:alpha", []int32{0, 1}, []int32{0}, "give 1"},
-		"its claims went with the lease":            {"alpha beta", "1:beta 2:beta 3:beta", []int32{0}, nil, "renew 0"},
-		"no member: it acts on":                     {"beta", "1:beta", []int32{0}, nil, ""},
-		"no member: nothing is taken":               {"beta", "", nil, nil, ""},
-		"no member, and another has claimed":        {"beta", "0:beta", []int32{0}, nil, "drop 0"},
-		"another has claimed, a member again":       {"alpha beta", "0:beta", []int32{0}, nil, "drop 0"},
-		"claimed, but its actor is not there":       {"alpha beta", "0:alpha 1:beta", nil, nil, "take 0"},
-		"claimed, but not wanted any more":          {"alpha beta", "0:alpha 1:alpha", []int32{0}, nil, "give 1"},
-		"claims went with the lease, not wanted":    {"alpha beta", "", []int32{0, 1}, nil, "renew 0, give 1"},
-		"a claim of a shard that does not exist":    {"alpha beta", "9:alpha 0:alpha", []int32{0}, nil, ""},
-		"nobody takes what is claimed by a drainer": {"alpha beta!", "1:beta@4", nil, []int32{0}, "take 2 3"},
+		"alone, nothing is claimed":                 {"alpha", "", nil, nil, nil, "take 0 1 2 3"},
+		"both, nothing is claimed":                  {"alpha beta", "", nil, nil, nil, "take 0"},
+		"what is being taken is not taken again":    {"alpha", "", nil, []int32{1, 2}, nil, "take 0 3"},
+		"all is as it should be":                    {"alpha beta", "0:alpha 1:beta 2:beta 3:beta", []int32{0}, nil, nil, ""},
+		"another acts for what is wanted":           {"alpha beta", "0:beta 1:beta 2:beta 3:beta", nil, nil, nil, ""},
+		"claimed by a member that left the view":    {"alpha beta", "0:gone", nil, nil, nil, ""},
+		"beta is gone":                              {"alpha", "0:alpha", []int32{0}, nil, nil, "take 1 2 3"},
+		"beta has joined":                           {"alpha beta", "0:alpha 1:alpha 2:alpha 3:alpha", []int32{0, 1, 2, 3}, nil, nil, "give 1 2 3"},
+		"beta is too young":                         {"alpha beta?", "0:alpha 1:alpha 2:alpha 3:alpha", []int32{0, 1, 2, 3}, nil, nil, ""},
+		"too young itself":                          {"alpha? beta", "", nil, nil, nil, ""},
+		"all are young: a first start":              {"alpha? beta?", "", nil, nil, nil, "take 0"},
+		"beta drains":                               {"alpha beta!", "0:alpha", []int32{0}, nil, nil, "take 1 2 3"},
+		"beta drains and still has its shards":      {"alpha beta!", "0:alpha 1:beta 2:beta 3:beta", []int32{0}, nil, nil, ""},
+		"drains, the other is young":                {"alpha! beta?", "0:alpha 1:alpha 2:alpha 3:alpha", []int32{0, 1, 2, 3}, nil, nil, "give 0 1 2 3"},
+		"drains alone: better slowly than nobody":   {"alpha!", "0:alpha 1:alpha", []int32{0, 1}, nil, nil, ""},
+		"all drain":                                 {"alpha! beta!", "0:alpha", []int32{0}, nil, nil, ""},
+		"handing over":                              {"alpha! beta", "0:alpha 1:alpha", []int32{0, 1}, []int32{0}, nil, "give 1"},
+		"its claims went with the lease":            {"alpha beta", "1:beta 2:beta 3:beta", []int32{0}, nil, nil, "renew 0"},
+		"no member: it acts on":                     {"beta", "1:beta", []int32{0}, nil, nil, ""},
+		"no member: nothing is taken":               {"beta", "", nil, nil, nil, ""},
+		"no member, and another has claimed":        {"beta", "0:beta", []int32{0}, nil, nil, "drop 0"},
+		"another has claimed, a member again":       {"alpha beta", "0:beta", []int32{0}, nil, nil, "drop 0"},
+		"claimed, but its actor is not there":       {"alpha beta", "0:alpha 1:beta", nil, nil, nil, "take 0"},
+		"claimed, but not wanted any more":          {"alpha beta", "0:alpha 1:alpha", []int32{0}, nil, nil, "give 1"},
+		"claims went with the lease, not wanted":    {"alpha beta", "", []int32{0, 1}, nil, nil, "renew 0, give 1"},
+		"a claim of a shard that does not exist":    {"alpha beta", "9:alpha 0:alpha", []int32{0}, nil, nil, ""},
+		"renewed, but was it heard?":                {"alpha beta", "0:alpha", []int32{0}, nil, []int32{0}, "renew 0"},
+		"unsure, and another has claimed":           {"alpha beta", "0:beta", []int32{0}, nil, []int32{0}, "drop 0"},
+		"nobody takes what is claimed by a drainer": {"alpha beta!", "1:beta@4", nil, []int32{0}, nil, "take 2 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := Holding{Owned: make(map[int32]int64), Busy: make(map[int32]bool)}
 			for _, s := range c.owned {
 				h.Owned[s] = 1
+			}
+			h.Unsure = make(map[int32]bool)
+			for _, s := range c.unsure {
+				h.Unsure[s] = true
 			}
 			for _, s := range c.busy {
 				h.Busy[s] = true

@@ -217,6 +217,10 @@ func (l ledger) Take(ctx context.Context, list []int32) (map[int32]int64, error)
 	return shards.Take(ctx, l.pool, list, l.owner)
 }
 
+func (l ledger) Epochs(ctx context.Context, list []int32) (map[int32]int64, error) {
+	return shards.Epochs(ctx, l.pool, list)
+}
+
 // startNode starts the journal, the actors and the flow of events.
 func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.Set, settings store.Shared, rows *store.Store, failures *errorLog) error {
 	count, err := shards.Ensure(ctx, pool, s.cfg.Actors.Shards)

@@ -67,6 +67,24 @@ UPDATE backendai_actors.shards s SET epoch = s.epoch + 1, owner = $2, taken_at =
 	return epochs, nil
 }
 
+// Epochs reads the epochs of the given shards.
+func Epochs(ctx context.Context, pool *pgxpool.Pool, list []int32) (map[int32]int64, error) {
+	rows, err := pool.Query(ctx, `SELECT shard, epoch FROM backendai_actors.shards WHERE shard = ANY($1)`, list)
+	if err != nil {
+		return nil, fmt.Errorf("shards: read the epochs: %w", postgres.AsError(err))
+	}
+	epochs := make(map[int32]int64, len(list))
+	var shard int32
+	var epoch int64
+	if _, err := pgx.ForEachRow(rows, []any{&shard, &epoch}, func() error {
+		epochs[shard] = epoch
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("shards: read the epochs: %w", postgres.AsError(err))
+	}
+	return epochs, nil
+}
+
 // Row is one shard as the database has it.
 type Row struct {
 	Shard   int32      `json:"shard"`
