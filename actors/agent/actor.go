@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -80,16 +81,24 @@ func (a *Actor) drained() {
 }
 
 // Facts tells the agent's state and that of the link.
-func (a *Actor) Facts() inspector.Facts {
+func (a *Actor) Facts() map[string]any {
 	c := a.core
 	d := map[string]any{"calls": a.calls}
 	if !c.Known {
-		return inspector.Facts{State: "unknown", Detail: d}
+		return d
 	}
 	d["scaling_group"], d["addr"], d["version"] = c.Row.ScalingGroup, c.Row.Addr, c.Row.Version
 	d["schedulable"], d["available_slots"], d["last_seen"] = c.Row.Schedulable, c.Row.AvailableSlots, c.seen
-	links, peer := a.svc.Agents, a.peer()
-	return inspector.Facts{State: string(c.Row.Status), Detail: d, Live: func() map[string]any { return link(links, peer) }}
+	maps.Copy(d, link(a.svc.Agents, a.peer()))
+	return d
+}
+
+// State is the agent's status.
+func (a *Actor) State() string {
+	if !a.core.Known {
+		return "unknown"
+	}
+	return string(a.core.Row.Status)
 }
 
 // link tells of the connection to an agent, if there is one.

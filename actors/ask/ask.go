@@ -71,10 +71,10 @@ func (d *Desk) Receive(ctx actor.Context) {
 }
 
 // Facts tells how many callers wait.
-func (d *Desk) Facts() inspector.Facts {
+func (d *Desk) Facts() map[string]any {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return inspector.Facts{Detail: map[string]any{"waiting": len(d.waiting)}}
+	return map[string]any{"waiting": len(d.waiting)}
 }
 
 // Call is one question and the place where its answer arrives.

@@ -4,8 +4,9 @@
 //
 //   - entry: what is known of one actor: who it is, what waits in its mailbox,
 //     what it has done, what it is doing now
-//   - facts: a few lines that an actor tells of itself, refreshed by the actor
-//     after each message, so that looking never has to wait for it
+//   - state: a word of the actor's state machine, noted after each message
+//   - look, facts: whoever lists actors asks them for a few facts by a message;
+//     one that is busy shows what it told when it was last looked at
 //
 // # How
 //
@@ -14,7 +15,7 @@
 //
 //	Spawn ─▶ Started ──────────▶ entry appears under its parent
 //	message ─▶ mailbox ─▶ entry: depth, age of the oldest
-//	        └▶ Receive ─▶ entry: current message since …, last types with durations, facts
+//	        └▶ Receive ─▶ entry: current message since …, last types with durations, state
 //	panic ─▶ entry: restarts, last error
 //	Stopped ───────────────────▶ entry is gone
 //

@@ -2,7 +2,6 @@ package inspector
 
 import (
 	"fmt"
-	"maps"
 	"reflect"
 	"sync"
 	"time"
@@ -34,19 +33,24 @@ type Identity struct {
 	Epoch int64
 }
 
-// Factual is an actor that tells facts of itself. Facts is called on the actor's
-// own goroutine after a message; the result must not be changed afterwards.
-type Factual interface {
-	Facts() Facts
+// Stateful is an actor with a state machine. State is a word of it; it is called on the actor's own goroutine after every message, so
+// it costs next to nothing.
+type Stateful interface {
+	State() string
 }
 
-// Facts is what an actor says of itself.
-type Facts struct {
-	State  string         // a word of its state machine, "" when it has none
-	Detail map[string]any // a few plain values, rendered as JSON
-	// Live adds what changes without a message to the actor, as the state of a connection does. It is called whenever someone
-	// looks, on any goroutine, so it must only read what is safe to read; nil: nothing.
-	Live func() map[string]any
+// Factual is an actor that tells facts of itself: a few plain values, rendered as JSON. Facts is called on the actor's own goroutine when
+// someone looks; the result must not be changed afterwards.
+type Factual interface {
+	Facts() map[string]any
+}
+
+// look asks an actor for its facts. It is answered by the middleware; the actor does not see it.
+type look struct{ answer chan<- told }
+
+type told struct {
+	entry *Entry
+	facts map[string]any
 }
 
 // Message is one handled message.
@@ -71,8 +75,9 @@ type Entry struct {
 	since      time.Time
 	recent     [recentMessages]Message
 	recentNext int
-	facts      Facts
+	state      string
 	stateSince time.Time
+	facts      map[string]any // that it told last
 	restarts   int
 	lastError  string
 }
@@ -107,14 +112,20 @@ func (e *Entry) MailboxStarted() {}
 func (e *Entry) MailboxEmpty() {}
 
 // MessagePosted is part of actor.MailboxMiddleware.
-func (e *Entry) MessagePosted(any) {
+func (e *Entry) MessagePosted(msg any) {
+	if _, ok := msg.(*look); ok {
+		return
+	}
 	e.mu.Lock()
 	e.waiting = append(e.waiting, time.Now())
 	e.mu.Unlock()
 }
 
 // MessageReceived is part of actor.MailboxMiddleware: it comes after the message was handled.
-func (e *Entry) MessageReceived(any) {
+func (e *Entry) MessageReceived(msg any) {
+	if _, ok := msg.(*look); ok {
+		return
+	}
 	e.mu.Lock()
 	if len(e.waiting) > 0 {
 		e.waiting = e.waiting[1:]
@@ -132,9 +143,9 @@ func (e *Entry) begin(msg any) {
 }
 
 func (e *Entry) end(a actor.Actor) {
-	var facts Facts
-	if f, ok := a.(Factual); ok {
-		facts = f.Facts()
+	state := ""
+	if s, ok := a.(Stateful); ok {
+		state = s.State()
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -143,10 +154,9 @@ func (e *Entry) end(a actor.Actor) {
 	e.recentNext++
 	e.handled++
 	e.current = ""
-	if facts.State != e.facts.State {
-		e.stateSince = now
+	if state != e.state {
+		e.state, e.stateSince = state, now
 	}
-	e.facts = facts
 }
 
 func (e *Entry) failed(reason any) {
@@ -160,27 +170,14 @@ func (e *Entry) failed(reason any) {
 	e.mu.Unlock()
 }
 
-// Snapshot copies the entry.
+// Snapshot copies the entry, with the facts that the actor told when it was last looked at.
 func (e *Entry) Snapshot() Snapshot {
-	s, live := e.snapshot()
-	if live != nil {
-		facts := maps.Clone(s.Facts)
-		if facts == nil {
-			facts = map[string]any{}
-		}
-		maps.Copy(facts, live())
-		s.Facts = facts
-	}
-	return s
-}
-
-func (e *Entry) snapshot() (Snapshot, func() map[string]any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
 	s := Snapshot{
 		Kind: e.identity.Kind, ID: e.identity.ID, Node: e.node, Epoch: e.identity.Epoch,
-		State: e.facts.State, Facts: e.facts.Detail, Started: e.started,
+		State: e.state, Facts: e.facts, Started: e.started,
 		Mailbox: len(e.waiting), MessagesIn: e.handled,
 		Restarts: e.restarts, LastError: e.lastError, Recent: []Message{},
 	}
@@ -194,7 +191,7 @@ func (e *Entry) snapshot() (Snapshot, func() map[string]any) {
 	if e.parent != nil {
 		s.Parent = e.parent.Id
 	}
-	if e.facts.State != "" {
+	if e.state != "" {
 		since := e.stateSince
 		s.StateSince = &since
 	}
@@ -208,7 +205,7 @@ func (e *Entry) snapshot() (Snapshot, func() map[string]any) {
 	for i := range min(e.recentNext, recentMessages) {
 		s.Recent = append(s.Recent, e.recent[(e.recentNext-1-i)%recentMessages])
 	}
-	return s, e.facts.Live
+	return s
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -8,17 +8,21 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 )
 
+// lookTimeout is how long actors that are looked at may take to tell their facts.
+const lookTimeout = 300 * time.Millisecond
+
 // Inspector holds the entries of one node's actors.
 type Inspector struct {
 	node string
+	root *actor.RootContext
 
 	mu      sync.RWMutex
 	entries map[string]*Entry // by PID id
 }
 
-// New makes the inspector of a node.
-func New(node string) *Inspector {
-	return &Inspector{node: node, entries: make(map[string]*Entry)}
+// New makes the inspector of a node's actor system.
+func New(node string, system *actor.ActorSystem) *Inspector {
+	return &Inspector{node: node, root: system.Root, entries: make(map[string]*Entry)}
 }
 
 // Props makes the props of one actor that is inspected for as long as it lives.
@@ -50,6 +54,14 @@ func (in *Inspector) receive(e *Entry) actor.ReceiverMiddleware {
 				}
 				in.mu.Unlock()
 			}
+			if l, ok := env.Message.(*look); ok {
+				t := told{entry: e}
+				if f, ok := ctx.Actor().(Factual); ok {
+					t.facts = f.Facts()
+				}
+				l.answer <- t // has room for every answer
+				return
+			}
 			e.begin(env.Message)
 			finished := false
 			defer func() {
@@ -78,32 +90,69 @@ type Filter struct {
 
 // List copies the entries that match, ordered by kind, shard and id, and how many matched before limit.
 func (in *Inspector) List(f Filter, limit int) ([]Snapshot, int) {
-	list := []Snapshot{}
+	var entries []*Entry
 	for _, e := range in.all() {
 		if f.Kind != "" && e.identity.Kind != f.Kind || f.ID != "" && e.identity.ID != f.ID || f.Shard != nil && e.identity.Shard != *f.Shard {
 			continue
 		}
-		list = append(list, e.Snapshot())
+		entries = append(entries, e)
 	}
-	sortSnapshots(list)
-	total := len(list)
+	sort.Slice(entries, func(i, j int) bool { return before(entries[i].identity, entries[j].identity) })
+	total := len(entries)
 	if limit > 0 && total > limit {
-		list = list[:limit]
+		entries = entries[:limit]
+	}
+	in.ask(entries)
+	list := make([]Snapshot, len(entries))
+	for i, e := range entries {
+		list[i] = e.Snapshot()
 	}
 	return list, total
 }
 
-func sortSnapshots(list []Snapshot) {
-	sort.Slice(list, func(i, j int) bool {
-		a, b := &list[i], &list[j]
-		if a.Kind != b.Kind {
-			return a.Kind < b.Kind
+// ask has the actors tell their facts. Those that do not in time, because they are busy, show what they told before.
+func (in *Inspector) ask(entries []*Entry) {
+	answers := make(chan told, len(entries))
+	asked := 0
+	for _, e := range entries {
+		e.mu.Lock()
+		pid := e.pid
+		e.mu.Unlock()
+		if pid != nil {
+			in.root.Send(pid, &look{answers})
+			asked++
 		}
-		if a.Shard != nil && b.Shard != nil && *a.Shard != *b.Shard {
-			return *a.Shard < *b.Shard
+	}
+	late := time.After(lookTimeout)
+	for range asked {
+		select {
+		case t := <-answers:
+			t.entry.mu.Lock()
+			t.entry.facts = t.facts
+			t.entry.mu.Unlock()
+		case <-late:
+			return
 		}
-		return a.ID < b.ID
-	})
+	}
+}
+
+func before(a, b Identity) bool {
+	switch {
+	case a.Kind != b.Kind:
+		return a.Kind < b.Kind
+	case a.Shard != b.Shard:
+		return a.Shard < b.Shard
+	}
+	return a.ID < b.ID
+}
+
+// identity is who a snapshot is of.
+func (s *Snapshot) identity() Identity {
+	id := Identity{Kind: s.Kind, ID: s.ID, Shard: -1, Epoch: s.Epoch}
+	if s.Shard != nil {
+		id.Shard = *s.Shard
+	}
+	return id
 }
 
 // Branch is one actor with those it supervises.
@@ -153,7 +202,7 @@ func (s *Survey) Merge(o Survey, limit int) {
 	}
 	s.Total += o.Total
 	s.Actors = append(s.Actors, o.Actors...)
-	sortSnapshots(s.Actors)
+	sort.SliceStable(s.Actors, func(i, j int) bool { return before(s.Actors[i].identity(), s.Actors[j].identity()) })
 	if limit > 0 && len(s.Actors) > limit {
 		s.Actors = s.Actors[:limit]
 	}

@@ -33,12 +33,15 @@ func (c *counter) Receive(ctx actor.Context) {
 	}
 }
 
-func (c *counter) Facts() Facts {
-	state := "empty"
+func (c *counter) State() string {
 	if c.seen > 0 {
-		state = "used"
+		return "used"
 	}
-	return Facts{State: state, Detail: map[string]any{"seen": c.seen}, Live: func() map[string]any { return map[string]any{"link": c.link.Load()} }}
+	return "empty"
+}
+
+func (c *counter) Facts() map[string]any {
+	return map[string]any{"seen": c.seen, "link": c.link.Load()}
 }
 
 func eventually(t *testing.T, what string, done func() bool) {
@@ -54,7 +57,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 func TestActorsAreSeenFromStartToEnd(t *testing.T) {
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
 	defer system.Shutdown()
-	in, link, done := New("n1"), new(atomic.Int64), make(chan struct{}, 8)
+	in, link, done := New("n1", system), new(atomic.Int64), make(chan struct{}, 8)
 	pid := system.Root.Spawn(in.Props(Identity{Kind: KindSession, ID: "s", Shard: 3, Epoch: 7}, func() actor.Actor {
 		return &counter{in: in, child: true, link: link, done: done}
 	}))
@@ -64,7 +67,7 @@ func TestActorsAreSeenFromStartToEnd(t *testing.T) {
 	link.Store(42)
 	eventually(t, "the message is counted", func() bool {
 		list, total := in.List(Filter{Kind: KindSession}, 0)
-		return total == 1 && list[0].State == "used" && list[0].Facts["seen"] == 1 && list[0].Facts["link"] == int64(42) && list[0].Mailbox == 0
+		return total == 1 && list[0].State == "used" && list[0].Facts["seen"] == 1 && list[0].Facts["link"] == int64(42) && list[0].Mailbox == 0 && list[0].MessagesIn == 2
 	})
 	link.Store(43)
 	list, total := in.List(Filter{}, 0)

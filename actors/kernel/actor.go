@@ -77,6 +77,9 @@ func (a *Actor) Receive(ctx actor.Context) {
 			a.start = start
 		}
 		a.box.Add(a.core.Step(msg))
+		if a.core.Stage == Running {
+			a.start = nil // thousands of them would be kept
+		}
 	}
 }
 
@@ -88,7 +91,7 @@ func (a *Actor) drained() {
 }
 
 // Facts tells the kernel's stage and what is in flight.
-func (a *Actor) Facts() inspector.Facts {
+func (a *Actor) Facts() map[string]any {
 	c := a.core
 	d := map[string]any{"status": c.Row.Status, "session": c.Row.SessionID, "role": c.Row.ClusterRole, "image": c.Row.Image}
 	if c.Row.Agent != nil {
@@ -103,8 +106,11 @@ func (a *Actor) Facts() inspector.Facts {
 	if a.box != nil && a.box.Waiting() != "" {
 		d["persisting"] = a.box.Waiting()
 	}
-	return inspector.Facts{State: string(c.Stage), Detail: d}
+	return d
 }
+
+// State is the kernel's stage.
+func (a *Actor) State() string { return string(a.core.Stage) }
 
 func (a *Actor) perform(effect outbox.Effect) {
 	switch e := effect.(type) {

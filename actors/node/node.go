@@ -83,7 +83,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	logger := slog.New(quiet{n.cfg.Log.Handler()}).With("lib", "protoactor")
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger }))
 	n.svc = &services.Services{
-		Log: n.cfg.Log, System: system, Inspector: inspector.New(n.cfg.Name), Router: cluster.NewRouter(system, n.cfg.Shards, n.forward),
+		Log: n.cfg.Log, System: system, Inspector: inspector.New(n.cfg.Name, system), Router: cluster.NewRouter(system, n.cfg.Shards, n.forward),
 		Journal: n.cfg.Journal, Bus: n.cfg.Bus, Live: n.cfg.Live, Store: n.cfg.Store, Hooks: n.cfg.Hooks, Networks: n.cfg.Networks,
 		Roster: services.NewRoster(), HeartbeatTimeout: n.cfg.HeartbeatTimeout, Debug: n.cfg.Debug,
 	}

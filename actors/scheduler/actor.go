@@ -129,25 +129,26 @@ func (a *Actor) Receive(ctx actor.Context) {
 	}
 }
 
-// Facts tells the queue and the last passes.
-func (a *Actor) Facts() inspector.Facts {
-	waiting, parked := len(a.core.queue), 0
-	if waiting <= 1000 { // counting is for people; a long queue must not be counted after every message
-		_, parked = a.core.QueueLength()
-	}
-	state := "scheduling"
+// State tells what the scheduler is at.
+func (a *Actor) State() string {
 	switch {
 	case !a.loaded:
-		state = "loading"
+		return "loading"
 	case a.core.blocked:
-		state = "blocked"
-	case waiting == 0:
-		state = "idle"
+		return "blocked"
+	case len(a.core.queue) == 0:
+		return "idle"
 	}
-	return inspector.Facts{State: state, Detail: map[string]any{
+	return "scheduling"
+}
+
+// Facts tells the queue and the last passes.
+func (a *Actor) Facts() map[string]any {
+	waiting, parked := a.core.QueueLength()
+	return map[string]any{
 		"policy": a.core.Policy.Name, "queue": waiting, "parked": parked, "placing": len(a.core.byID) - waiting,
 		"agents": len(a.core.order), "allocations": len(a.core.allocs), "passes": a.passes, "last_pass_ms": float64(a.took.Microseconds()) / 1000,
-	}}
+	}
 }
 
 func (a *Actor) load() {

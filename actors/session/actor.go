@@ -150,7 +150,7 @@ func (a *Actor) drained(kernel string) {
 }
 
 // Facts tells the session's phase and who it is.
-func (a *Actor) Facts() inspector.Facts {
+func (a *Actor) Facts() map[string]any {
 	m := &a.core.main().Row
 	d := map[string]any{
 		"name": m.SessionName, "status": m.Status, "access_key": m.AccessKey, "scaling_group": m.ScalingGroup,
@@ -163,8 +163,11 @@ func (a *Actor) Facts() inspector.Facts {
 	if a.box != nil && a.box.Waiting() != "" {
 		d["persisting"] = a.box.Waiting()
 	}
-	return inspector.Facts{State: string(a.core.Phase), Detail: d}
+	return d
 }
+
+// State is the session's phase.
+func (a *Actor) State() string { return string(a.core.Phase) }
 
 func (a *Actor) perform(effect outbox.Effect) {
 	switch e := effect.(type) {

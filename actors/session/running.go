@@ -176,7 +176,7 @@ func (c *Core) maybeRunning() []outbox.Effect {
 	if c.Phase != Starting || !c.all(func(m *Member) bool { return m.Row.Status == backendai.Running }) {
 		return nil
 	}
-	c.Phase = Running
+	c.Phase, c.launch = Running, nil // for the start only
 	return append(c.answerStart(), Publish{Name: "session_started"})
 }
 

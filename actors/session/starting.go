@@ -80,7 +80,7 @@ func (c *Core) place(e *protocol.Placement) []outbox.Effect {
 		// SCHEDULED and PREPARING are one commit: nothing happens between them.
 		m.Row.Status, m.Row.StatusInfo, m.Row.StatusData, m.Row.StatusChanged = backendai.Preparing, text(""), json.RawMessage(`{}`), &now
 	}
-	c.Phase = Launching
+	c.Phase, c.limits = Launching, protocol.Limits{} // read again should the session have to wait once more
 	persist := c.patchAll(labelPlace, record.FieldPlacement|record.FieldStatus|record.FieldStatusInfo|record.FieldStatusData|record.FieldStatusChanged)
 	guard := e.Scheduler
 	persist.Also = &guard

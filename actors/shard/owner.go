@@ -139,8 +139,8 @@ func (o *Owner) Receive(ctx actor.Context) {
 }
 
 // Facts tells what the node owns.
-func (o *Owner) Facts() inspector.Facts {
-	return inspector.Facts{Detail: map[string]any{"owned": len(o.epochs), "being_taken": len(o.pending), "given_up": len(o.givenUp)}}
+func (o *Owner) Facts() map[string]any {
+	return map[string]any{"owned": len(o.epochs), "being_taken": len(o.pending), "given_up": len(o.givenUp)}
 }
 
 func (o *Owner) status() Ownership {

@@ -101,21 +101,23 @@ func (a *Actor) Receive(ctx actor.Context) {
 }
 
 // Facts tells what lives in the shard.
-func (a *Actor) Facts() inspector.Facts {
+func (a *Actor) Facts() map[string]any {
 	n := make(map[cluster.Kind]int)
-	if len(a.children) <= 1000 { // counting is for people
-		for id := range a.children {
-			n[id.Kind]++
-		}
+	for id := range a.children {
+		n[id.Kind]++
 	}
-	state := "owned"
+	return map[string]any{"children": len(a.children), "kinds": n, "respawning": len(a.stash)}
+}
+
+// State tells how the shard stands.
+func (a *Actor) State() string {
 	switch {
 	case a.gaveUp:
-		state = "deposed"
+		return "deposed"
 	case a.draining != nil:
-		state = "handing over"
+		return "handing over"
 	}
-	return inspector.Facts{State: state, Detail: map[string]any{"children": len(a.children), "kinds": n, "respawning": len(a.stash)}}
+	return "owned"
 }
 
 func (a *Actor) start() {
