@@ -24,6 +24,8 @@ type container struct {
 	created         []func([]byte, error)
 	ended           []func([]byte, error)
 	restarts        int
+	born            time.Time
+	again           bool // there was one before: its answer was lost, or it came late
 }
 
 // fakeAgent is an agent's daemon with its own truth. A bundled one joins repeated creations, answers every destroy and compares epochs
@@ -107,7 +109,8 @@ func (a *fakeAgent) create(q request, reply func([]byte, error)) {
 			w.violate("I3", "kernel %s is created on %s while it lives on %s", w.name(q.Kernel), a.id, o.id)
 		}
 	}
-	c := &container{kernel: q.Kernel, session: q.Session, id: fmt.Sprintf("c%06x", w.rng.Uint32()&0xffffff), slots: q.Slots}
+	c := &container{kernel: q.Kernel, session: q.Session, id: fmt.Sprintf("c%06x", w.rng.Uint32()&0xffffff), slots: q.Slots, born: w.time(), again: w.created[q.Kernel]}
+	w.created[q.Kernel] = true
 	// A bundled agent has compared the epoch. None can tell that a twin which was paused sends what it was given long ago.
 	c.stale = w.db.epochs[q.Guard.Shard] != q.Guard.Epoch || w.db.epochs[q.Via.Shard] != q.Via.Epoch
 	c.created = append(c.created, reply)

@@ -36,13 +36,15 @@ func (w *World) settle() {
 
 // excused tells of a container that nobody can be blamed for. One kind was made by the late command of a deposed owner on an agent that
 // compares no epochs, or by one that a deposed twin has sent late. Of the other kind is one whose row is dead by the manager's own decision and whose actor has gone with its process:
-// the next owner says the destroy once more (Remnants), and that can be lost.
+// the next owner says the destroy once more (Remnants), and that can be lost. The third was made by a creation that came after the end, and
+// the actor that was to destroy it again has gone.
 func (w *World) excused(c *container) bool {
 	if c.stale {
 		return true
 	}
 	r := w.db.kernels[c.kernel]
-	if r.StatusInfo == nil || *r.StatusInfo != string(backendai.InfoForceTerminated) && *r.StatusInfo != string(backendai.InfoFailedToStart) {
+	late := c.again || r.TerminatedAt != nil && c.born.After(*r.TerminatedAt)
+	if !late && (r.StatusInfo == nil || *r.StatusInfo != string(backendai.InfoForceTerminated) && *r.StatusInfo != string(backendai.InfoFailedToStart)) {
 		return false
 	}
 	id := cluster.Session(c.session)
@@ -204,7 +206,6 @@ func (w *World) leaked() string {
 						text += fmt.Sprintf(" %s freed=%v", m.Row.Status, m.Freed)
 						if k := s.kernels[m.Row.ID]; k != nil {
 							text += fmt.Sprintf(" kernel %s %s", k.core.Stage, k.core.Row.Status)
-							w.log("%+v draining=%v out=%q stopped=%v queue=%d", *k.core, k.draining, k.out.Waiting(), k.box.stopped, len(k.box.queue))
 						}
 					}
 					return text
@@ -232,6 +233,9 @@ func (w *World) shardStates() (text string) {
 	for s := range int32(len(w.db.epochs)) {
 		text += fmt.Sprintf(" %d: epoch %d claim %+v", s, w.db.epochs[s], w.etcd.claims[s])
 		for _, n := range w.nodes {
+			if n.proc.owner.pending[s] || n.proc.owner.busy[s] {
+				text += fmt.Sprintf(" %s(pending=%v busy=%v)", n.proc, n.proc.owner.pending[s], n.proc.owner.busy[s])
+			}
 			if e, ok := n.proc.owner.epochs[s]; ok {
 				text += fmt.Sprintf(" %s(e%d busy=%v local=%v)", n.proc, e, n.proc.owner.busy[s], n.proc.shards[s] != nil)
 			}

@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"errors"
 	"time"
 
 	"backend.ai/manager/persistence/postgres/journal"
@@ -96,8 +95,4 @@ func finish(e *journal.Entry, err error) {
 	if e.Done != nil {
 		e.Done(err)
 	}
-}
-
-func isDeposed(err error) bool {
-	return errors.Is(err, journal.ErrDeposed) || errors.Is(err, journal.ErrStopped)
 }

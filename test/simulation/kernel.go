@@ -132,7 +132,7 @@ func (k *kernelActor) call(e kernel.Call) {
 		if k.start == nil {
 			return
 		}
-		q.Kind, q.Slots, q.Group, q.Batch = createKernels, r.OccupiedSlots, r.ScalingGroup, k.start.Config.SessionType == "batch"
+		q.Kind, q.Slots, q.Batch = createKernels, r.OccupiedSlots, k.start.Config.SessionType == "batch"
 	case kernel.CallDestroy:
 		q.Kind = destroyKernel
 	case kernel.CallRestart:

@@ -13,7 +13,6 @@ type request struct {
 	Kind     string
 	Kernel   uuid.UUID
 	Session  uuid.UUID
-	Group    string
 	Slots    backendai.ResourceSlots
 	Reason   string
 	Suppress bool

@@ -59,7 +59,7 @@ func (db *database) transact(batch []*journal.Entry) (refusals map[*journal.Entr
 			refusals[e] = journal.ErrSchedulerDeposed
 		}
 	}
-	names := db.names(batch, refusals)
+	names := db.names()
 	for _, e := range batch {
 		if refusals[e] != nil {
 			continue
@@ -87,7 +87,7 @@ func (db *database) transact(batch []*journal.Entry) (refusals map[*journal.Entr
 }
 
 // names are the live sessions' names before the transaction.
-func (db *database) names([]*journal.Entry, map[*journal.Entry]error) map[[2]string]uuid.UUID {
+func (db *database) names() map[[2]string]uuid.UUID {
 	names := make(map[[2]string]uuid.UUID)
 	for _, s := range db.order {
 		if m := s.rows[0]; !m.Status.IsDead() {

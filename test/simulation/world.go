@@ -40,6 +40,7 @@ type World struct {
 	clients  []*client
 
 	names   map[uuid.UUID]string
+	created map[uuid.UUID]bool // kernels that some agent has created
 	trace   *trace
 	found   []Violation
 	stats   Stats
@@ -49,7 +50,7 @@ type World struct {
 func newWorld(seed uint64, opts Options, t *trace) *World {
 	w := &World{
 		seed: seed, opts: opts, rng: rand.New(rand.NewPCG(seed, 0x5eed)), trace: t,
-		procs: make(map[string]*process), names: make(map[uuid.UUID]string), digest: 14695981039346656037,
+		procs: make(map[string]*process), names: make(map[uuid.UUID]string), created: make(map[uuid.UUID]bool), digest: 14695981039346656037,
 	}
 	return w
 }
