@@ -139,7 +139,7 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 		c.Stage = Restarting
 		return []outbox.Effect{c.send(CallRestart, restartTimeout)}
 	case backendai.Terminating:
-		c.Stage, c.lateUntil = Ending, e.Now.Add(settleTime)
+		c.Stage, c.doubtful, c.lateUntil = Ending, true, e.Now.Add(settleTime)
 		if c.Row.StatusInfo != nil {
 			c.reason = *c.Row.StatusInfo
 		}

@@ -12,6 +12,7 @@ var bugs = []struct {
 	{2, "I1: slots of a failed start were given away before its rows were dead"},
 	{5, "I5: a quota was freed when a destroy was asked for, not when the row said TERMINATING"},
 	{48, "I8: a late kernel_terminated of an incarnation that had been replaced ended its successor's row"},
+	{309694, "I8: the same, when the successor was ending already and its shard had moved"},
 	{76, "I8: a creation that reached its agent after the destroy was left there"},
 	{201, "I8: an agent that did not answer a destroy for half a minute was not asked again"},
 	{223, "I4: a forced destroy of a session that was getting ready to start left it PREPARING for good"},
