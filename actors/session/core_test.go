@@ -157,3 +157,28 @@ func TestALostShardOfAKernelIsTheSessions(t *testing.T) {
 		t.Errorf("effects %+v", effects)
 	}
 }
+
+// Whoever learns that the shard is another's tells it, whatever it wanted to write, and callers may try again elsewhere.
+func TestRefusedByALaterEpoch(t *testing.T) {
+	c := New([]record.Kernel{{ID: uuid.New(), ClusterRole: backendai.MainRole, ClusterSize: 1, Status: backendai.Pending, ScalingGroup: "default", CreatedAt: noon}})
+	c.Step(&protocol.Create{Reply: protocol.ReplyTo{Address: "here", N: 1}})
+	unavailable := func(what string, effects []outbox.Effect) {
+		answered, deposed := false, false
+		for _, effect := range effects {
+			switch e := effect.(type) {
+			case Answer:
+				answered = backendai.CodeOf(e.Err) == backendai.ServiceUnavailable
+			case Deposed:
+				deposed = true
+			}
+		}
+		if !answered || !deposed {
+			t.Errorf("%s: effects %+v", what, effects)
+		}
+	}
+	unavailable("create", c.Step(&outbox.Refused{Label: labelCreate, Err: journal.ErrDeposed}))
+	c = started(t, 1)
+	changed(c, 0, backendai.Running, nil)
+	c.Step(&protocol.Rename{Name: "other", Reply: protocol.ReplyTo{Address: "here", N: 2}})
+	unavailable("rename", c.Step(&outbox.Refused{Label: labelRename, Err: journal.ErrDeposed}))
+}

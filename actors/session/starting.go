@@ -204,6 +204,9 @@ func (c *Core) refused(e *outbox.Refused) []outbox.Effect {
 				effects = append(effects, Answer{To: to, Err: createError(e.Err, c.ID)})
 			}
 		}
+		if errors.Is(e.Err, journal.ErrDeposed) {
+			effects = append(effects, Deposed{})
+		}
 		return append(effects, Stop{})
 	case e.Label == labelPlace && errors.Is(e.Err, journal.ErrSchedulerDeposed):
 		// The next scheduler reads the row, which still says PENDING; lining up again is for the case that it has read it before.
@@ -219,8 +222,11 @@ func (c *Core) refused(e *outbox.Refused) []outbox.Effect {
 		for _, m := range c.Members {
 			m.Row.SessionName = c.oldName
 		}
-		if errors.Is(e.Err, journal.ErrNameTaken) {
+		switch {
+		case errors.Is(e.Err, journal.ErrNameTaken):
 			return []outbox.Effect{Answer{To: to, Err: backendai.NewError(backendai.SessionAlreadyExists)}}
+		case errors.Is(e.Err, journal.ErrDeposed), errors.Is(e.Err, journal.ErrStopped):
+			return []outbox.Effect{Answer{To: to, Err: backendai.Errorf(backendai.ServiceUnavailable, "The session could not be renamed now; try again.").WithCause(e.Err)}, Deposed{}}
 		}
 		return []outbox.Effect{Answer{To: to, Err: backendai.Internal(e.Err)}}
 	case errors.Is(e.Err, journal.ErrDeposed), errors.Is(e.Err, journal.ErrStopped):

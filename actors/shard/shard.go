@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -92,11 +93,10 @@ func (a *Actor) Receive(ctx actor.Context) {
 		delete(a.dying, msg.pid)
 	case *respawn:
 		a.respawn(msg)
+	case *verified:
+		a.verified(msg)
 	case *protocol.LostShard:
-		if !a.gaveUp {
-			a.gaveUp = true
-			ctx.Send(ctx.Parent(), &GaveUp{Shard: a.guard.Shard})
-		}
+		a.lost()
 	}
 }
 
@@ -153,10 +153,53 @@ func (a *Actor) deliver(to cluster.Identity, msg any) {
 		pid = a.create(to, msg)
 	}
 	if pid == nil {
-		a.refuse(msg, backendai.NewError(backendai.SessionNotFound))
+		a.absent(to, msg)
 		return
 	}
 	a.ctx.Send(pid, msg)
+}
+
+// verified tells whether the shard was still this node's after a message had come for an actor that it does not know.
+type verified struct {
+	to  cluster.Identity
+	msg any
+	err error
+}
+
+// absent refuses a message for an actor that is not there. Somebody who waits for an answer may ask for an actor of the shard's next
+// owner, of which a deposed one knows nothing: "there is none" is only said when the epoch still stands.
+func (a *Actor) absent(to cluster.Identity, msg any) {
+	if !protocol.Caller(msg).Waits() {
+		a.refuse(msg, backendai.NewError(backendai.SessionNotFound))
+		return
+	}
+	self, root := a.ctx.Self(), a.svc.System.Root
+	done := func(err error) { root.Send(self, &verified{to, msg, err}) }
+	if err := a.svc.Journal.Submit(&journal.Entry{Guard: a.guard, Sure: true, Done: done}); err != nil {
+		done(err)
+	}
+}
+
+func (a *Actor) verified(v *verified) {
+	switch pid := a.children[v.to]; {
+	case errors.Is(v.err, journal.ErrDeposed):
+		NotHere(a.svc, v.msg)
+		a.lost()
+	case v.err != nil:
+		a.refuse(v.msg, backendai.Errorf(backendai.ServiceUnavailable, "It is not known now whether there is such a session; try again.").WithCause(v.err))
+	case pid != nil: // it was made meanwhile
+		a.ctx.Send(pid, v.msg)
+	default:
+		a.refuse(v.msg, backendai.NewError(backendai.SessionNotFound))
+	}
+}
+
+// lost tells the owner that the shard is another's.
+func (a *Actor) lost() {
+	if !a.gaveUp {
+		a.gaveUp = true
+		a.ctx.Send(a.ctx.Parent(), &GaveUp{Shard: a.guard.Shard})
+	}
 }
 
 // keepLog writes a container's log to its kernel's row: it comes when the kernel, and often the session, has ended.

@@ -62,7 +62,10 @@ type Entry struct {
 	Guard Guard
 	// Also, if set, is a second shard that must still be owned: a placement is good
 	// only while both the session's shard and the scheduler's are.
-	Also     *Guard
+	Also *Guard
+	// Sure makes an entry without rows stand under its guards as well: its Done tells whether the shard was still owned after everything
+	// that was submitted before.
+	Sure     bool
 	Sessions []NewSession
 	Kernels  []*record.KernelPatch
 	Agents   []*AgentPatch

@@ -262,3 +262,18 @@ func TestStopAnswersWhatWaits(t *testing.T) {
 		t.Errorf("submit after stop: %v", err)
 	}
 }
+
+// An entry without rows is told whether its shard is still owned, if it asks for that.
+func TestEntryThatWantsToBeSure(t *testing.T) {
+	w := newWorld(t)
+	old := w.guard(3)
+	if errs := w.submit(&Entry{Guard: old, Sure: true}, &Entry{Guard: old}); errs[0] != nil || errs[1] != nil {
+		t.Errorf("while it is owned: %v", errs)
+	}
+	if _, err := shards.Take(t.Context(), w.pool, []int32{3}, "another"); err != nil {
+		t.Fatal(err)
+	}
+	if errs := w.submit(&Entry{Guard: old, Sure: true}, &Entry{Guard: old}, &Entry{Guard: w.guard(4), Sure: true}); !errors.Is(errs[0], ErrDeposed) || errs[1] != nil || errs[2] != nil {
+		t.Errorf("after it was taken: %v", errs)
+	}
+}
