@@ -96,6 +96,14 @@ type world struct {
 }
 
 func newWorld(t *testing.T, agents int, change func(*fakeagent.Config)) *world {
+	w := newGround(t, agents, change)
+	w.start()
+	t.Cleanup(func() { w.stop() })
+	return w
+}
+
+// newGround is a world without a node.
+func newGround(t *testing.T, agents int, change func(*fakeagent.Config)) *world {
 	w := &world{T: t, pool: dbtest.New(t), bus: &bus{}}
 	f, err := os.Open("testdata/fixture.json")
 	if err != nil {
@@ -121,8 +129,6 @@ func newWorld(t *testing.T, agents int, change func(*fakeagent.Config)) *world {
 		t.Cleanup(func() { _ = a.Stop() })
 		w.agents = append(w.agents, a)
 	}
-	w.start()
-	t.Cleanup(func() { w.stop() })
 	return w
 }
 
@@ -212,16 +218,18 @@ func kernelRow(name string, slots backendai.ResourceSlots) *record.Kernel {
 var unlimited = backendai.SlotsOf("cpu", "inf", "mem", "inf")
 
 func (w *world) create(rows ...*record.Kernel) (uuid.UUID, error) {
-	limits := protocol.Limits{Keypair: unlimited, Group: unlimited, Domain: unlimited,
-		ScalingGroups: map[string][]backendai.SessionType{"default": backendai.SessionTypes}}
-	launch := protocol.Launch{AutoPull: "digest", Images: map[string]protocol.LaunchImage{image: {RegistryName: "cr.example.com"}}}
-	v, err := w.ask(rows[0].SessionID, func(r protocol.ReplyTo) any {
-		return &protocol.Create{Kernels: rows, Launch: launch, Scheduling: limits, Reply: r}
-	})
+	v, err := w.ask(rows[0].SessionID, func(r protocol.ReplyTo) any { return w.creation(r, rows...) })
 	if err != nil {
 		return uuid.Nil, err
 	}
 	return v.(*protocol.Enqueued).SessionID, nil
+}
+
+func (w *world) creation(r protocol.ReplyTo, rows ...*record.Kernel) *protocol.Create {
+	limits := protocol.Limits{Keypair: unlimited, Group: unlimited, Domain: unlimited,
+		ScalingGroups: map[string][]backendai.SessionType{"default": backendai.SessionTypes}}
+	launch := protocol.Launch{AutoPull: "digest", Images: map[string]protocol.LaunchImage{image: {RegistryName: "cr.example.com"}}}
+	return &protocol.Create{Kernels: rows, Launch: launch, Scheduling: limits, Reply: r}
 }
 
 func (w *world) ask(id uuid.UUID, msg func(protocol.ReplyTo) any) (any, error) {
