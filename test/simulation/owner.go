@@ -195,9 +195,7 @@ func (o *shardOwner) taken(asked, got []int32, epochs map[int32]int64, rows shar
 	}
 }
 
-// renew claims shards again whose claims went with a lost lease, and gives up those whose epoch another has raised meanwhile. The shell
-// leaves the second to the journal's refusals, which never come for a shard in which nothing happens: it then stays with an owner that knows
-// nothing of what its real owner has begun.
+// renew claims shards again whose claims went with a lost lease, and gives up those whose epoch another has raised meanwhile.
 func (o *shardOwner) renew(shards []int32) {
 	epochs := make(map[int32]int64, len(shards))
 	for _, s := range shards {
