@@ -90,7 +90,7 @@ func (a *Actor) crashed(e *crashed) {
 	c.n++
 	a.stash[id] = []any{}
 	if id.Kind == cluster.KindSession && c.n >= quarantineAfter {
-		a.quarantine(id, e)
+		a.sick[id] = e // decided once its rows are read: it may be dead already
 	}
 	self, root := a.ctx.Self(), a.svc.System.Root
 	time.AfterFunc(min(firstPause<<min(c.n-1, 10), maxPause), func() { root.Send(self, &respawn{id: id}) })
@@ -121,6 +121,14 @@ func (a *Actor) respawn(e *respawn) {
 		a.svc.Log.Warn("a crashed session's rows could not be read; trying again", "session", e.id.ID, "error", e.err)
 		self, root := a.ctx.Self(), a.svc.System.Root
 		time.AfterFunc(time.Second, func() { root.Send(self, &respawn{id: e.id}) })
+		return
+	case a.sick[e.id] != nil:
+		sick := a.sick[e.id]
+		delete(a.sick, e.id)
+		if len(e.rows) > 0 && !e.rows[0].Status.IsDead() {
+			a.quarantine(e.id, sick)
+		}
+		a.sessionRows(uuid.MustParse(e.id.ID)) // as they are then
 		return
 	case len(e.rows) > 0 && !allDead(e.rows):
 		a.spawn(e.id, session.Props(a.svc, a.guard, e.rows, true))

@@ -42,8 +42,9 @@ type Actor struct {
 	children map[cluster.Identity]*actor.PID
 	names    map[string]cluster.Identity // by PID id
 	crashes  map[cluster.Identity]*crashes
-	stash    map[cluster.Identity][]any  // for actors that are being respawned
-	dying    map[string]cluster.Identity // by PID id: crashed, and giving back what is in their mailboxes
+	sick     map[cluster.Identity]*crashed // sessions that crash again and again, until their rows are read
+	stash    map[cluster.Identity][]any    // for actors that are being respawned
+	dying    map[string]cluster.Identity   // by PID id: crashed, and giving back what is in their mailboxes
 	lives    int
 	gaveUp   bool
 	draining map[string]bool // by PID id: actors that have not answered Drain yet; nil while the shard is not handed over
@@ -55,7 +56,7 @@ func Props(svc *services.Services, guard journal.Guard, rows *services.ShardRows
 	return svc.Inspector.Props(id, func() actor.Actor {
 		return &Actor{svc: svc, guard: guard, rows: rows.Sessions[guard.Shard], agents: rows.Agents[guard.Shard], groups: rows.ScalingGroups[guard.Shard],
 			children: make(map[cluster.Identity]*actor.PID), names: make(map[string]cluster.Identity),
-			crashes: make(map[cluster.Identity]*crashes), stash: make(map[cluster.Identity][]any), dying: make(map[string]cluster.Identity)}
+			crashes: make(map[cluster.Identity]*crashes), sick: make(map[cluster.Identity]*crashed), stash: make(map[cluster.Identity][]any), dying: make(map[string]cluster.Identity)}
 	}, actor.WithSupervisor(strategy{svc.System}))
 }
 
