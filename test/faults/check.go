@@ -75,6 +75,9 @@ func disagreement(rows map[string]row, truth map[string][2]string) string {
 // quietLimit is how long the cluster may take to come to rest without load.
 const quietLimit = 60 * time.Second
 
+// slotsLimit is how long figures of occupied slots may be wrong: a scheduler compares what it knows with the rows every 30 s.
+const slotsLimit = 45 * time.Second
+
 // rest holds the load and checks that rows and agents agree; sessions that lost clients have left behind are destroyed.
 func (w *world) rest(ctx context.Context, last bool) {
 	release := w.load.hold()
@@ -125,7 +128,7 @@ func (w *world) rest(ctx context.Context, last bool) {
 	if err := eventually(ctx, quietLimit, agree); err != nil {
 		w.violate("", "after the destruction of %d sessions that were left behind: %v", len(left), err)
 	}
-	if err := eventually(ctx, 20*time.Second, func() error { return w.slotsAgree(ctx, rows) }); err != nil {
+	if err := eventually(ctx, slotsLimit, func() error { return w.slotsAgree(ctx, rows) }); err != nil {
 		w.violate("", "%v", err)
 	}
 	if last {

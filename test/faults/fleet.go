@@ -46,9 +46,12 @@ type fleet struct {
 func newFleet(set *redis.Set, w *wires, n int) (*fleet, error) {
 	f := &fleet{producer: redis.NewProducer(set, redis.ProducerConfig{Queue: 1 << 16}, slog.New(slog.DiscardHandler)), stop: make(chan struct{})}
 	f.producer.Start()
+	// Twice what the residents need, so that they spread over agents, and what is not given back is missed soon.
+	cores := fmt.Sprint(max(8, (2*residentCount+n-1)/n))
+	capacity := backendai.SlotsOf("cpu", cores, "mem", "64g")
 	for i := range n {
 		a := &agent{ID: fmt.Sprintf("i-fake-%02d", i), events: f.producer, beat: make(chan struct{}, 1)}
-		a.cfg = fakeagent.Config{ID: a.ID, Capacity: backendai.SlotsOf("cpu", "512", "mem", "512g"), CreateDelay: 100 * time.Millisecond, DestroyDelay: 20 * time.Millisecond}
+		a.cfg = fakeagent.Config{ID: a.ID, Capacity: capacity, CreateDelay: 100 * time.Millisecond, DestroyDelay: 20 * time.Millisecond}
 		var err error
 		if a.wire, err = w.open(a.ID, ""); err != nil {
 			return nil, err

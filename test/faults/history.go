@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -27,7 +28,27 @@ type entry struct {
 	Text   string `json:"text,omitempty"`
 }
 
-func (e entry) bad() bool { return e.What == "request" && (e.Status == 0 || e.Status >= 500) }
+// bad is a request that failed for no fault of the client's. GraphQL says so within a 400.
+func (e entry) bad() bool {
+	return e.What == "request" && (e.Status == 0 || e.Status >= 500 || e.Op == "list" && e.Status == 400)
+}
+
+// strange says why an answer is one that no client should get, whatever happens to nodes and stores; "" when it is not. An agent that has
+// crashed explains more.
+func (e entry) strange() string {
+	switch {
+	case e.Status == 500 && strings.Contains(e.Error, "probs/internal-server-error"):
+		return "an answer of 500 says that the manager is wrong, not that something is away"
+	case e.Status == 401 || e.Status == 429:
+		return "a right request is refused"
+	case (e.Op == "info" || e.Op == "execute" || e.Op == "destroy") && (e.Status == 403 || e.Status == 404):
+		return "a session that runs is denied"
+	}
+	return ""
+}
+
+// key tells requests apart.
+func (e entry) key() string { return fmt.Sprint(e.Start, e.Op, e.Name) }
 
 func (e entry) String() string {
 	s := fmt.Sprintf("%9.3f %-9s", e.Start.Seconds(), e.What)

@@ -126,8 +126,12 @@ func (l *load) life() {
 	if err != nil {
 		return // it may be there all the same; it is found at the next rest
 	}
-	for range 10 {
-		status, err := l.request("destroy", name, func(ctx context.Context) (string, int, error) {
+	for i := range 10 {
+		op := "destroy"
+		if i > 0 {
+			op = "redestroy" // it may have been destroyed by a request whose answer was lost
+		}
+		status, err := l.request(op, name, func(ctx context.Context) (string, int, error) {
 			status, err := l.client.do(ctx, "DELETE", "/session/"+name, nil, nil)
 			return s.ID, status, err
 		})

@@ -17,7 +17,7 @@ type options struct {
 	faults        int
 	seed          uint64
 	nodes, agents int
-	workers       int
+	workers, rest int
 	only, format  string
 	keep          bool
 }
@@ -30,6 +30,7 @@ func main() {
 	flag.IntVar(&o.nodes, "nodes", 3, "manager nodes")
 	flag.IntVar(&o.agents, "agents", 10, "pretended agents")
 	flag.IntVar(&o.workers, "clients", 6, "clients that create and destroy sessions all the time")
+	flag.IntVar(&o.rest, "rest", 20, "after how many faults the load is held and rows are compared with agents")
 	flag.StringVar(&o.only, "only", "", "kinds of faults, separated by commas: "+join(kinds))
 	flag.StringVar(&o.format, "format", "console", "console or json")
 	flag.BoolVar(&o.keep, "keep", false, "leave data and logs for a look")
@@ -78,7 +79,7 @@ func prove(ctx context.Context, o options) (ok bool, err error) {
 	if o.format != "console" && o.format != "json" {
 		return false, fmt.Errorf("--format is console or json")
 	}
-	if o.nodes < 2 || o.agents < 1 || o.faults < 1 {
+	if o.nodes < 2 || o.agents < 1 || o.faults < 1 || o.rest < 1 {
 		return false, fmt.Errorf("it takes at least two nodes, one agent and one fault")
 	}
 	if o.seed == 0 {
@@ -97,7 +98,7 @@ func prove(ctx context.Context, o options) (ok bool, err error) {
 		return false, err
 	}
 	plan := planFor(o.seed, o.faults, o.nodes, o.agents, of)
-	outcomes := w.run(ctx, plan, o.workers)
+	outcomes := w.run(ctx, plan, o.workers, o.rest)
 	w.checkLogs()
 	w.report(os.Stdout, o.format, o.seed, plan, outcomes)
 	if len(w.violations) > 0 {

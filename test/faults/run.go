@@ -22,11 +22,8 @@ type outcome struct {
 	Violations int             `json:"violations"`
 }
 
-// perRest is how many faults there are between two rests.
-const perRest = 20
-
-// run goes through a plan.
-func (w *world) run(ctx context.Context, plan []fault, workers int) (outcomes []outcome) {
+// run goes through a plan, with a rest after every so many faults.
+func (w *world) run(ctx context.Context, plan []fault, workers, perRest int) (outcomes []outcome) {
 	w.load.start(workers)
 	defer w.load.close()
 	told := make(map[string]int)
@@ -141,6 +138,10 @@ func (w *world) judge(f fault, t trait, o *outcome, from, until time.Duration) {
 			continue
 		}
 		o.Requests++
+		if why := e.strange(); why != "" && f.Kind != crashAgent && !w.judged[e.key()] {
+			w.judged[e.key()] = true
+			w.violate(f.Kind, "%s: %s", why, e)
+		}
 		if e.bad() {
 			o.Failed++
 			if len(bad) < 5 {

@@ -51,6 +51,7 @@ type world struct {
 	born       int // residents ever
 	violations []violation
 	epochs     map[int32]int64
+	judged     map[string]bool // requests that have been
 	watchEnd   context.CancelFunc
 }
 
@@ -64,7 +65,7 @@ type violation struct {
 
 // newWorld starts everything but the load.
 func newWorld(ctx context.Context, binary string, nodes, agents int, say func(string, ...any)) (w *world, err error) {
-	w = &world{say: say, tenants: &tenants{}, prefix: server.ClusterPrefix(namespace), shards: cluster.DefaultShards, epochs: make(map[int32]int64)}
+	w = &world{say: say, tenants: &tenants{}, prefix: server.ClusterPrefix(namespace), shards: cluster.DefaultShards, epochs: make(map[int32]int64), judged: make(map[string]bool)}
 	w.wires = newWires(w.tenants.owner)
 	say("starting PostgreSQL, Redis and %d members of etcd", etcdMembers)
 	w.ground, err = newGround(ctx)
