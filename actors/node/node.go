@@ -127,11 +127,12 @@ func (n *Node) startTransport(ctx context.Context) error {
 		return nil
 	}
 	n.svc.System.ProcessRegistry.RegisterAddressResolver(func(*actor.PID) (actor.Process, bool) { return stranger{n}, true })
-	var err error
-	if n.transport, err = n.cfg.Company.Transport(n.svc.System, n.receive, n.broken); err != nil {
+	t, err := n.cfg.Company.Transport(n.svc.System, n.receive, n.broken)
+	if err != nil {
 		return err
 	}
-	return n.transport.Start(ctx)
+	n.transport = t
+	return t.Start(ctx)
 }
 
 func (n *Node) follow(v membership.View) {

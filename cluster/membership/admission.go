@@ -29,8 +29,21 @@ func refusal(self, other Member) string {
 		return fmt.Sprintf("%s divides the actors into %d shards, this one into %d: all nodes of a cluster must agree.", who, other.Shards, self.Shards)
 	case generation(self.Version) != generation(other.Version):
 		return fmt.Sprintf("%s runs version %s, this one %s: only versions of one generation work together.", who, other.Version, self.Version)
+	case self.Trust != other.Trust:
+		return fmt.Sprintf("%s has another cluster secret: give all nodes the same actors.cluster-secret (without one it is made of the database's "+
+			"user, name and password), or certificates to all. To change it, stop all nodes first.", who)
+	case self.Host != other.Host && (loopback(self.Address) || loopback(other.Address)):
+		return fmt.Sprintf("%s is on another machine (%s), this one (%s) is on %s; an address of loopback reaches nobody there: set actors.cluster-addr on every node.",
+			who, other.Host, self.Address, self.Host)
 	}
 	return ""
+}
+
+// loopback tells whether only processes on the same machine can reach an address.
+func loopback(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // generation is the first two numbers of a version: "22.03" of "22.03.14". Versions of one generation work together.

@@ -36,6 +36,9 @@ func (m *Membership) bury(dead Member) {
 	if !nobodyAt(ctx, dead.Address) || sleep(ctx, secondLook) != nil || !nobodyAt(ctx, dead.Address) {
 		return
 	}
+	if now, there := m.View().Member(dead.ID); !there || now.Lease != dead.Lease {
+		return // it has left in an orderly way
+	}
 	m.log.Warn("another node has ended without saying so; its shards are free at once", "node", dead.Name, "address", dead.Address)
 	if err := m.revoke(ctx, clientv3.LeaseID(dead.Lease)); err != nil {
 		m.log.Warn("the lease of a node that has ended was not revoked; it runs out by itself", "node", dead.Name, "error", err)

@@ -24,8 +24,15 @@ type Member struct {
 	Database string `json:"database,omitempty"`
 	// Shards is the cluster's number of shards; all members must agree.
 	Shards int `json:"shards"`
+	// Host is the name of its machine.
+	Host string `json:"host,omitempty"`
+	// Trust tells by what it recognises other nodes; nodes of different values do not talk to each other.
+	Trust string `json:"trust,omitempty"`
 	// StartedAt is when it became a member, by its own clock: at its start, and again after it had lost its lease.
 	StartedAt time.Time `json:"started_at"`
+	// Since is when the viewer saw it become a member, by the viewer's clock. Of one that was there before, it is StartedAt, but not later
+	// than when it was seen first.
+	Since time.Time `json:"-"`
 	// Draining: it gives its shards away and takes none.
 	Draining bool `json:"draining,omitempty"`
 	// Lease is the lease it lives on.
@@ -73,7 +80,7 @@ func (v View) Claimed(id string) (shards []int32) {
 
 // Eligible lists the members that shards may go to at the given time: those that are not draining and have been members for at least
 // delay. So a node that starts, fails and starts again does not pull shards back and forth. When all that are not draining are younger
-// than that (a cluster's first start), all of them are eligible. Members' clocks may differ; choose a delay well above that difference.
+// than that (a cluster's first start), all of them are eligible. A member's clock does not count once the viewer has been there for delay.
 func (v View) Eligible(now time.Time, delay time.Duration) []Member {
 	var all, grown []Member
 	for _, m := range v.Members {
@@ -81,7 +88,11 @@ func (v View) Eligible(now time.Time, delay time.Duration) []Member {
 			continue
 		}
 		all = append(all, m)
-		if now.Sub(m.StartedAt) >= delay {
+		since := m.Since
+		if since.IsZero() {
+			since = m.StartedAt
+		}
+		if now.Sub(since) >= delay {
 			grown = append(grown, m)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -118,7 +119,28 @@ func (m *Membership) list(ctx context.Context) (*snapshot, error) {
 	for _, kv := range resp.Kvs {
 		m.take(s, kv)
 	}
+	m.mu.Lock()
+	known := m.seen.members
+	m.mu.Unlock()
+	s.date(known, m.ID(), time.Now(), false)
 	return s, nil
+}
+
+// date says since when members are there: as known, if they are; those that appear under the eyes of the viewer, since now; of others only
+// their own clocks can tell, and what they say of the future is not believed.
+func (s *snapshot) date(known map[string]held[Member], self string, now time.Time, watched bool) {
+	for id, h := range s.members {
+		old, ok := known[id]
+		switch {
+		case ok && old.lease == h.lease && !old.value.Since.IsZero():
+			h.value.Since = old.value.Since
+		case id != self && (watched || h.value.StartedAt.After(now)):
+			h.value.Since = now
+		default:
+			h.value.Since = h.value.StartedAt
+		}
+		s.members[id] = h
+	}
 }
 
 func (m *Membership) take(s *snapshot, kv *mvccpb.KeyValue) {
@@ -176,7 +198,7 @@ func (m *Membership) watch(ctx context.Context, revision int64) (progress bool) 
 			continue
 		}
 		progress = true
-		s := m.seen.clone() // only this goroutine replaces it
+		s, known := m.seen.clone(), m.seen.members // only this goroutine replaces it
 		for _, e := range resp.Events {
 			if e.Type == clientv3.EventTypeDelete {
 				s.remove(strings.TrimPrefix(string(e.Kv.Key), m.cfg.Prefix))
@@ -186,6 +208,7 @@ func (m *Membership) watch(ctx context.Context, revision int64) (progress bool) 
 		}
 		// Not the header's: that is etcd's newest, which may be ahead of the events of this answer.
 		s.revision = resp.Events[len(resp.Events)-1].Kv.ModRevision
+		s.date(known, m.ID(), time.Now(), true)
 		m.adopt(s, true)
 	}
 	return progress

@@ -148,6 +148,10 @@ func advertised(said, listening string) string {
 // Address is where other nodes reach this one, host:port; empty before Start.
 func (t *Transport) Address() string { return t.address }
 
+// Trust is a mark that nodes have in common if, and unless an operator has given them certificates only if, they trust each other. It may be
+// shown to everybody: of a cluster secret it is a hash of the key that a connection shows as well.
+func (t *Transport) Trust() string { return t.trust.mark }
+
 // Send hands a frame over for the node at an address; the caller must not change it afterwards. It never waits, and whether the frame
 // arrives is not known.
 func (t *Transport) Send(address string, frame []byte) {

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"fmt"
 	"math/big"
 	"os"
@@ -45,7 +46,12 @@ type trust struct {
 	name        string // what a server's certificate must be for; "": the host that was connected to
 	own         func() (*tls.Certificate, error)
 	what        string // for the log: what strangers lack
+	mark        string // what nodes that trust each other have in common
 }
+
+// ofCertificates is the mark of nodes that an operator has given certificates. Which authorities they accept may differ while one is
+// being replaced, so that only a connection shows whether they trust each other.
+const ofCertificates = "certificates"
 
 // newTrust makes it from one of the two. Errors: InvalidConfig.
 func newTrust(secret config.Secret, files Files) (*trust, error) {
@@ -70,6 +76,9 @@ func newTrust(secret config.Secret, files Files) (*trust, error) {
 	}
 	t := &trust{authorities: x509.NewCertPool(), name: nodeName, own: a.leaf, what: "another cluster secret"}
 	t.authorities.AddCert(a.cert)
+	// Nothing that a connection to the port does not show: that has the key itself.
+	sum := sha256.Sum256(a.cert.RawSubjectPublicKeyInfo)
+	t.mark = "secret:" + hex.EncodeToString(sum[:16])
 	return t, nil
 }
 
@@ -78,7 +87,7 @@ func trustOfFiles(files Files) (*trust, error) {
 	if err != nil {
 		return nil, backendai.Errorf(backendai.InvalidConfig, "the certificate of the cluster's authority can't be read").WithCause(err)
 	}
-	t := &trust{authorities: x509.NewCertPool(), what: "no certificate of the cluster's authority"}
+	t := &trust{authorities: x509.NewCertPool(), what: "no certificate of the cluster's authority", mark: ofCertificates}
 	if !t.authorities.AppendCertsFromPEM(pem) {
 		return nil, backendai.Errorf(backendai.InvalidConfig, "%s holds no certificate in PEM", files.CA)
 	}

@@ -198,3 +198,21 @@ func TestFiles(t *testing.T) {
 		t.Error("frames have arrived")
 	}
 }
+
+// The mark tells clusters apart, and tells nobody the secret.
+func TestMark(t *testing.T) {
+	mark := func(secret string) string {
+		tr, err := newTrust(config.NewSecret(secret), Files{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tr.mark
+	}
+	a := mark("a secret of these nodes")
+	if again := mark("a secret of these nodes"); again != a {
+		t.Errorf("two nodes of one secret have the marks %q and %q", a, again)
+	}
+	if other := mark("a secret of those nodes"); other == a || strings.Contains(a, "nodes") || len(a) != len("secret:")+32 {
+		t.Errorf("marks %q and %q", a, other)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -39,19 +40,23 @@ func ClusterPrefix(namespace string) string {
 // company makes this process one of the nodes of its cluster.
 func company(cfg *config.Manager, client *clientv3.Client, database string, shards int, log *slog.Logger) *node.Company {
 	a := cfg.Actors
+	var made *transport.Transport
 	return &node.Company{
 		JoinDelay: joinDelay,
-		Transport: func(system *actor.ActorSystem, receive func([]byte), broken func(string)) (node.Transport, error) {
-			return transport.New(transport.Config{
+		Transport: func(system *actor.ActorSystem, receive func([]byte), broken func(string)) (t node.Transport, err error) {
+			made, err = transport.New(transport.Config{
 				System: system, Host: cmp.Or(a.ClusterAddr.Host, "127.0.0.1"), Port: a.ClusterAddr.Port, Advertised: advertised(a),
 				Secret: clusterSecret(cfg), Files: transport.Files{CA: a.ClusterCA, Cert: a.ClusterCert, Key: a.ClusterKey}, Receive: receive, OnBroken: broken, Log: log,
 			})
+			return made, err
 		},
-		Members: func(address string, onView func(membership.View), onExpired func()) node.Members {
+		Members: func(address string, onView func(membership.View), onExpired func()) node.Members { // made after the transport
+			host, _ := os.Hostname()
 			return membership.New(membership.Config{
 				Client: client, Prefix: ClusterPrefix(cfg.Etcd.Namespace), TTL: a.Lease, Log: log, OnView: onView, OnExpired: onExpired,
 				Self: membership.Member{Name: a.NodeName, Address: address, API: cfg.Service.Addr.String(), Version: api.Release,
-					Namespace: cfg.Etcd.Namespace, Database: database, Shards: shards},
+					Namespace: cfg.Etcd.Namespace, Database: database, Shards: shards,
+					Host: host, Trust: made.Trust()},
 			})
 		},
 	}
