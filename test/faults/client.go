@@ -21,6 +21,7 @@ const apiVersion = "v6.20220315"
 // client signs requests.
 type client struct {
 	endpoint string
+	group    string // scaling group of new sessions; "": the first that is allowed
 	host     string
 	http     *http.Client
 
@@ -92,9 +93,12 @@ type session struct {
 
 // create asks for a session and waits until it runs.
 func (c *client) create(ctx context.Context, name string) (s session, status int, err error) {
+	config := map[string]any{"resources": map[string]string{"cpu": "1", "mem": "256m"}}
+	if c.group != "" {
+		config["scaling_group"] = c.group
+	}
 	status, err = c.do(ctx, "POST", "/session", map[string]any{
-		"name": name, "image": image, "type": "interactive", "enqueueOnly": false, "maxWaitSeconds": 60, "reuseIfExists": false,
-		"config": map[string]any{"resources": map[string]string{"cpu": "1", "mem": "256m"}},
+		"name": name, "image": image, "type": "interactive", "enqueueOnly": false, "maxWaitSeconds": 60, "reuseIfExists": false, "config": config,
 	}, &s)
 	return s, status, err
 }

@@ -43,18 +43,19 @@ type fleet struct {
 	beats    sync.WaitGroup
 }
 
-func newFleet(set *redis.Set, w *wires, n int) (*fleet, error) {
+// newFleet starts n agents of a scaling group, behind wires unless w is nil.
+func newFleet(set *redis.Set, w *wires, n int, group string, cores int) (*fleet, error) {
 	f := &fleet{producer: redis.NewProducer(set, redis.ProducerConfig{Queue: 1 << 16}, slog.New(slog.DiscardHandler)), stop: make(chan struct{})}
 	f.producer.Start()
-	// Twice what the residents need, so that they spread over agents, and what is not given back is missed soon.
-	cores := fmt.Sprint(max(8, (2*residentCount+n-1)/n))
-	capacity := backendai.SlotsOf("cpu", cores, "mem", "64g")
+	capacity := backendai.SlotsOf("cpu", fmt.Sprint(cores), "mem", fmt.Sprintf("%dg", cores))
 	for i := range n {
 		a := &agent{ID: fmt.Sprintf("i-fake-%02d", i), events: f.producer, beat: make(chan struct{}, 1)}
-		a.cfg = fakeagent.Config{ID: a.ID, Capacity: capacity, CreateDelay: 100 * time.Millisecond, DestroyDelay: 20 * time.Millisecond}
-		var err error
-		if a.wire, err = w.open(a.ID, ""); err != nil {
-			return nil, err
+		a.cfg = fakeagent.Config{ID: a.ID, ScalingGroup: group, Capacity: capacity, CreateDelay: 100 * time.Millisecond, DestroyDelay: 20 * time.Millisecond}
+		if w != nil {
+			var err error
+			if a.wire, err = w.open(a.ID, ""); err != nil {
+				return nil, err
+			}
 		}
 		if err := a.start(false); err != nil {
 			return nil, err
@@ -83,12 +84,15 @@ func (a *agent) start(crashed bool) error {
 	if err := a.fake.Start(); err != nil {
 		return err
 	}
-	a.wire.Lead(strings.TrimPrefix(a.fake.Address(), "tcp://"))
 	a.up = true
 	select {
 	case a.beat <- struct{}{}:
 	default:
 	}
+	if a.wire == nil {
+		return nil
+	}
+	a.wire.Lead(strings.TrimPrefix(a.fake.Address(), "tcp://"))
 	return a.wire.Listen()
 }
 
@@ -97,7 +101,9 @@ func (a *agent) end() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.up = false
-	a.wire.Refuse()
+	if a.wire != nil {
+		a.wire.Refuse()
+	}
 	return a.fake.Stop()
 }
 
@@ -122,8 +128,18 @@ func (a *agent) live(stop <-chan struct{}) {
 	}
 }
 
+// address is where managers reach it.
+func (a *agent) address() string {
+	if a.wire != nil {
+		return "tcp://" + a.wire.Addr
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.fake.Address()
+}
+
 func (a *agent) heartbeat() event.Heartbeat {
-	h := event.Heartbeat{IP: "127.0.0.1", Region: "local", ScalingGroup: "default", Addr: "tcp://" + a.wire.Addr, Version: "22.03.14", Architecture: "x86_64",
+	h := event.Heartbeat{IP: "127.0.0.1", Region: "local", ScalingGroup: a.cfg.ScalingGroup, Addr: a.address(), Version: "22.03.14", Architecture: "x86_64",
 		Images: []event.Image{{Tag: image, ID: "sha256:00"}}}
 	for name, amount := range a.cfg.Capacity.All() {
 		h.Slots = append(h.Slots, event.Slot{Name: string(name), Unit: string(backendai.GuessSlotType(name)), Amount: amount.String()})

@@ -12,6 +12,9 @@ import (
 	"syscall"
 )
 
+// residentCount is how many sessions live through a run.
+const residentCount = 48
+
 type options struct {
 	binary        string
 	faults        int
@@ -23,6 +26,12 @@ type options struct {
 }
 
 func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if len(os.Args) > 1 && os.Args[1] == "cluster" {
+		end(demonstrate(ctx, os.Args[2:]))
+		return
+	}
 	o := options{}
 	flag.StringVar(&o.binary, "manager", "bin/backend.ai", "the program to prove")
 	flag.IntVar(&o.faults, "faults", 300, "how many faults")
@@ -35,14 +44,14 @@ func main() {
 	flag.StringVar(&o.format, "format", "console", "console or json")
 	flag.BoolVar(&o.keep, "keep", false, "leave data and logs for a look")
 	flag.Parse()
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	ok, err := prove(ctx, o)
+	end(prove(ctx, o))
+}
+
+func end(ok bool, err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 	}
 	if !ok {
-		cancel()
 		os.Exit(1)
 	}
 }
@@ -88,7 +97,9 @@ func prove(ctx context.Context, o options) (ok bool, err error) {
 	say := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	say("seed %d: go run ./test/faults --seed %d --faults %d --nodes %d --agents %d%s", o.seed, o.seed, o.faults, o.nodes, o.agents,
 		map[bool]string{true: " --only " + o.only}[o.only != ""])
-	w, err := newWorld(ctx, o.binary, o.nodes, o.agents, say)
+	// Room for twice the residents, so that they spread over agents, and what is not given back is missed soon.
+	w, err := newWorld(ctx, setup{binary: o.binary, nodes: o.nodes, agents: o.agents, residents: residentCount, wired: true, group: "default",
+		cores: max(8, (2*residentCount+o.agents-1)/o.agents)}, say)
 	keep := o.keep
 	defer func() { w.close(keep) }()
 	if err != nil {

@@ -106,7 +106,7 @@ func (w *world) suffer(ctx context.Context, f fault) outcome {
 	}
 	o.Recovery = w.now() - healed
 	w.add(entry{What: "whole", Text: fmt.Sprintf("%s after the healing", short(o.Recovery))})
-	if len(w.living()) < residentCount {
+	if len(w.living()) < w.setup.residents {
 		if err := eventually(ctx, wholeLimit, func() error { return w.settle(ctx) }); err != nil && ctx.Err() == nil {
 			w.violate(f.Kind, "no sessions can be created after %s: %v", f, err)
 		}

@@ -19,8 +19,15 @@ import (
 	"backend.ai/manager/persistence/redis"
 )
 
-// residentCount is how many sessions live through the run.
-const residentCount = 48
+// setup is what a world is made of.
+type setup struct {
+	binary        string
+	nodes, agents int
+	residents     int    // sessions that live through the run
+	wired         bool   // connections go through wires
+	group         string // scaling group of the pretended agents
+	cores         int    // of each of them
+}
 
 // resident is a session that must not be lost.
 type resident struct {
@@ -32,11 +39,10 @@ type resident struct {
 type world struct {
 	*ground
 	*history
+	setup    setup
 	say      func(format string, args ...any)
 	tenants  *tenants
 	wires    *wires
-	pgWire   *wire
-	redWire  *wire
 	nodes    []*node
 	balancer *balancer
 	set      *redis.Set
@@ -64,8 +70,8 @@ type violation struct {
 }
 
 // newWorld starts everything but the load.
-func newWorld(ctx context.Context, binary string, nodes, agents int, say func(string, ...any)) (w *world, err error) {
-	w = &world{say: say, tenants: &tenants{}, prefix: server.ClusterPrefix(namespace), shards: cluster.DefaultShards, epochs: make(map[int32]int64), judged: make(map[string]bool)}
+func newWorld(ctx context.Context, s setup, say func(string, ...any)) (w *world, err error) {
+	w = &world{setup: s, say: say, tenants: &tenants{}, prefix: server.ClusterPrefix(namespace), shards: cluster.DefaultShards, epochs: make(map[int32]int64), judged: make(map[string]bool)}
 	w.wires = newWires(w.tenants.owner)
 	say("starting PostgreSQL, Redis and %d members of etcd", etcdMembers)
 	w.ground, err = newGround(ctx)
@@ -76,24 +82,26 @@ func newWorld(ctx context.Context, binary string, nodes, agents int, say func(st
 		return w, err
 	}
 	w.etcdCli = w.settings.Etcd()
-	if err = w.lay(ctx); err != nil {
-		return w, err
-	}
-	ways := ways{postgres: w.pgWire.Addr}
-	for i, addr := range w.etcdAddr {
-		x, err := w.wires.open(etcdName(i), addr)
-		if err != nil {
+	ways := ways{postgres: w.pg.TCPAddr(), etcd: w.etcdAddr}
+	if s.group != "default" {
+		if err = w.addGroup(ctx, s.group); err != nil {
 			return w, err
 		}
-		ways.etcd = append(ways.etcd, x.Addr)
 	}
-	say("starting %d nodes and HAProxy", nodes)
-	for i := range nodes {
-		peer, err := w.wires.open(nodeName(i), "")
-		if err != nil {
+	if s.wired {
+		if ways, err = w.lay(ctx); err != nil {
 			return w, err
 		}
-		n, err := newNode(w.ground, binary, i, ways, peer)
+	}
+	say("starting %d nodes and HAProxy", s.nodes)
+	for i := range s.nodes {
+		var peer *wire
+		if s.wired {
+			if peer, err = w.wires.open(nodeName(i), ""); err != nil {
+				return w, err
+			}
+		}
+		n, err := newNode(w.ground, s.binary, i, ways, peer)
 		if err != nil {
 			return w, err
 		}
@@ -111,29 +119,46 @@ func newWorld(ctx context.Context, binary string, nodes, agents int, say func(st
 	if w.set, err = redis.Open(ctx, redis.Config{Addr: w.redis.Addr(), Patience: 10 * time.Second}); err != nil {
 		return w, err
 	}
-	if w.fleet, err = newFleet(w.set, w.wires, agents); err != nil {
+	between := w.wires
+	if !s.wired {
+		between = nil
+	}
+	if w.fleet, err = newFleet(w.set, between, s.agents, s.group, s.cores); err != nil {
 		return w, err
 	}
 	w.load = newLoad(newClient("http://"+w.balancer.Addr, 256), w.history)
+	if s.group != "default" {
+		w.load.client.group = s.group
+	}
 	if err = eventually(ctx, time.Minute, func() error { return w.whole(ctx) }); err != nil {
 		return w, fmt.Errorf("the cluster does not come up: %w", err)
 	}
-	say("whole; %d residents move in", residentCount)
+	say("whole; %d residents move in", s.residents)
 	return w, eventually(ctx, time.Minute, func() error { return w.settle(ctx) })
 }
 
 func etcdName(i int) string { return fmt.Sprintf("etcd%d", i+1) }
 
-// lay opens the wires to PostgreSQL and Redis.
-func (w *world) lay(ctx context.Context) (err error) {
-	if w.pgWire, err = w.wires.open("postgres", w.pg.TCPAddr()); err != nil {
-		return err
+// lay opens the wires to the stores.
+func (w *world) lay(ctx context.Context) (ways ways, err error) {
+	pg, err := w.wires.open("postgres", w.pg.TCPAddr())
+	if err != nil {
+		return ways, err
 	}
-	if w.redWire, err = w.wires.open("redis", w.redis.Addr()); err != nil {
-		return err
+	redis, err := w.wires.open("redis", w.redis.Addr())
+	if err != nil {
+		return ways, err
 	}
-	_, err = w.settings.Put(ctx, "config/redis/addr", w.redWire.Addr, shared.Global)
-	return err
+	ways.postgres = pg.Addr
+	for i, addr := range w.etcdAddr {
+		x, err := w.wires.open(etcdName(i), addr)
+		if err != nil {
+			return ways, err
+		}
+		ways.etcd = append(ways.etcd, x.Addr)
+	}
+	_, err = w.settings.Put(ctx, "config/redis/addr", redis.Addr, shared.Global)
+	return ways, err
 }
 
 // endedByItself is told of a node that has ended although nobody wanted it to.
@@ -156,7 +181,7 @@ func (w *world) violate(k kind, format string, args ...any) {
 // settle creates residents until there are enough.
 func (w *world) settle(ctx context.Context) error {
 	w.mu.Lock()
-	missing, first := residentCount-len(w.residents), w.born
+	missing, first := w.setup.residents-len(w.residents), w.born
 	w.born += max(0, missing)
 	w.mu.Unlock()
 	if missing <= 0 {
