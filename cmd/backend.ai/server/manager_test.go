@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -39,6 +40,9 @@ const recordedPrivateKey = "<RSA PRIVATE KEY removed>\n"
 // world is an assembled manager on real stores with the recorded cluster, and an agent that answers as the recorded one did.
 type world struct {
 	*testing.T
+	db         postgres.Config
+	cache      string // Redis
+	etcd       *etcdtest.Server
 	pool       *pgxpool.Pool
 	url        string
 	agent      *fakeagent.Agent
@@ -55,8 +59,18 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t}
-	db, cache, tree := dbtest.Config(t), redistest.New(t), etcdtest.New(t)
+	w := newStores(t)
+	w.startManager()
+	w.startAgent(w.cache)
+	return w
+}
+
+// newStores is a world without manager and agent.
+func newStores(t *testing.T) *world {
+	t.Helper()
+	cache, tree := redistest.New(t), etcdtest.New(t)
+	w := &world{T: t, db: dbtest.Config(t), cache: cache.Addr(), etcd: tree}
+	db := w.db
 	var err error
 	if w.pool, err = postgres.Connect(t.Context(), db); err != nil {
 		t.Fatal(err)
@@ -66,8 +80,6 @@ func newWorld(t *testing.T) *world {
 	w.recorded()
 	w.settings(tree.Endpoint, cache.Addr())
 	w.stat, w.stream = w.redis(cache.Addr(), 0), w.redis(cache.Addr(), 4)
-	w.startManager(db, tree.Endpoint)
-	w.startAgent(cache.Addr())
 	return w
 }
 
@@ -121,11 +133,31 @@ func (w *world) settings(etcd, redis string) {
 	}
 }
 
-func (w *world) startManager(db postgres.Config, etcd string) {
+func (w *world) startManager() {
 	w.Helper()
+	cfg := w.config("")
+	cfg.Service.Addr.Port = 0 // any free one, which a file may not ask for
+	s, err := w.serve(cfg)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.url = "http://" + s.Addr().String()
+}
+
+// config is that of a manager on the world's stores, with more lines of the table [actors].
+func (w *world) config(actors string) *config.Manager {
+	w.Helper()
+	cfg, err := config.Parse("manager.toml", []byte(w.toml(w.db, actors)), config.Options{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return cfg
+}
+
+func (w *world) toml(db postgres.Config, actors string) string {
 	dbHost, dbPort, _ := net.SplitHostPort(db.Addr)
-	etcdHost, etcdPort, _ := net.SplitHostPort(etcd)
-	text := fmt.Sprintf(`[etcd]
+	etcdHost, etcdPort, _ := net.SplitHostPort(w.etcd.Endpoint)
+	return fmt.Sprintf(`[etcd]
 namespace = "local"
 addr = { host = %q, port = %s }
 [db]
@@ -136,23 +168,22 @@ password = %q
 [manager]
 service-addr = { host = "127.0.0.1", port = 1 }
 [actors]
-shards = 8
+%s
 [logging]
 level = "WARNING"
 drivers = ["console"]
 [logging.console]
 [docker-registry]
 [debug]
-`, etcdHost, etcdPort, dbHost, dbPort, db.Name, db.User, db.Password)
-	cfg, err := config.Parse("manager.toml", []byte(text), config.Options{})
-	if err != nil {
-		w.Fatal(err)
-	}
-	cfg.Service.Addr.Port = 0 // any free one, which a file may not ask for
-	log := slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+`, etcdHost, etcdPort, dbHost, dbPort, db.Name, db.User, db.Password, cmp.Or(actors, "shards = 8"))
+}
+
+// serve starts a manager, which is stopped at the test's end unless it is before.
+func (w *world) serve(cfg *config.Manager) (*server.Server, error) {
+	log := slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})).With("node", cfg.Actors.NodeName)
 	s := server.New(cfg, log)
 	if err := s.Start(w.Context()); err != nil {
-		w.Fatal(err)
+		return nil, err
 	}
 	w.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -161,7 +192,7 @@ drivers = ["console"]
 			w.Error(err)
 		}
 	})
-	w.url = "http://" + s.Addr().String()
+	return s, nil
 }
 
 // startAgent starts the pretended agent and waits until the manager has heard of it.

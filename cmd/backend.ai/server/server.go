@@ -25,6 +25,7 @@ import (
 	restmanager "backend.ai/manager/api/rest/manager"
 	restsession "backend.ai/manager/api/rest/session"
 	"backend.ai/manager/api/stream"
+	"backend.ai/manager/cluster"
 	"backend.ai/manager/config"
 	"backend.ai/manager/config/shared"
 	"backend.ai/manager/persistence/postgres"
@@ -226,6 +227,9 @@ func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.S
 	count, err := shards.Ensure(ctx, pool, s.cfg.Actors.Shards)
 	if err != nil {
 		return err
+	}
+	if want := s.cfg.Actors.Shards; want != count && want != cluster.DefaultShards { // the default is what nobody has asked for
+		return backendai.Errorf(backendai.InvalidConfig, "actors.shards = %d, but this cluster has %d shards since its first start, and that can't be changed: say %d, or nothing.", want, count, count)
 	}
 	id, err := shards.ClusterID(ctx, pool)
 	if err != nil {
