@@ -497,7 +497,14 @@ func TestShardsThatAnotherHasHad(t *testing.T) {
 	if err := a.node.Draining(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("a owns all shards", func() bool { return len(a.owned()) == manyShards })
+	s.eventually("a owns all shards, under the epochs that count", func() bool {
+		present, err := ledger{s.pool}.Epochs(t.Context(), a.owned())
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := a.node.Ownership(t.Context())
+		return err == nil && len(present) == manyShards && maps.Equal(o.Epochs, present)
+	})
 	if got, err := a.container(k.ID); err != nil || got != container {
 		t.Errorf("the session that was created meanwhile: container %q, want %q (%v)", got, container, err)
 	}
