@@ -54,6 +54,17 @@ func (r *Router) SetNode(shard int32, address string) {
 	r.change(shard, func(n *route) { n.node = address })
 }
 
+// Renew has everyone who waits for a change of a shard's route behave as if there was one: what was on the way may be lost.
+func (r *Router) Renew(shard int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.routes[shard].Load()
+	next := *old
+	next.changed = make(chan struct{})
+	r.routes[shard].Store(&next)
+	close(old.changed)
+}
+
 func (r *Router) change(shard int32, f func(*route)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -58,6 +58,9 @@ const (
 	greeting  byte = 0 // nothing: it keeps the connection open, whose end tells of the other's
 	toProcess byte = 1 // an actor, by the id of its PID: answers
 	toShard   byte = 2 // an actor, by its identity: kind and id
+
+	interrupted byte = 3 // the sender's address: what was on the way between it and the receiver may be lost
+	resumed     byte = 4 // the sender's address: the answer to that
 )
 
 var errFrame = errors.New("node: a frame that no node of this version sends")
@@ -96,6 +99,10 @@ func unpack(frame []byte) (kind byte, msg any, address []string, err error) {
 // receive takes a frame of another node to the actor it is for.
 func (n *Node) receive(frame []byte) {
 	if len(frame) == 1 && frame[0] == greeting {
+		return
+	}
+	if len(frame) > 0 && (frame[0] == interrupted || frame[0] == resumed) {
+		n.signed(frame[0], string(frame[1:]))
 		return
 	}
 	kind, msg, address, err := unpack(frame)
@@ -152,12 +159,6 @@ func (n *Node) greet(v membership.View) {
 		if m.ID != v.Self {
 			n.transport.Send(m.Address, []byte{greeting})
 		}
-	}
-}
-
-func (n *Node) broken(address string) {
-	if m := n.members; m != nil {
-		m.Suspect(address)
 	}
 }
 

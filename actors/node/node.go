@@ -53,6 +53,7 @@ type Node struct {
 	directory *directory
 	transport Transport
 	members   Members
+	mending   mending
 	stopOnce  sync.Once
 	stopping  chan struct{} // closed by Stop: nobody is to wait any more
 }

@@ -62,6 +62,21 @@ func (o *Owner) moved(shards []int32) {
 	}
 }
 
+// Interrupted tells an owner that the connection between this node and the one at an address had broken, and is there again.
+type Interrupted struct{ Address string }
+
+// interrupted has everyone who waits for something from the shards of another node ask for it again.
+func (o *Owner) interrupted(address string) {
+	var shards []int32
+	for s := range int32(o.svc.Router.Shards()) {
+		if o.svc.Router.Node(s) == address {
+			o.svc.Router.Renew(s)
+			shards = append(shards, s)
+		}
+	}
+	o.moved(shards)
+}
+
 func (o *Owner) lookLater(after time.Duration) {
 	self, root := o.ctx.Self(), o.svc.System.Root
 	if o.timer != nil {

@@ -120,6 +120,8 @@ func (o *Owner) Receive(ctx actor.Context) {
 		o.look()
 	case *membership.View:
 		o.follow(msg)
+	case *Interrupted:
+		o.interrupted(msg.Address)
 	case *lookAgain:
 		o.look()
 	case *handedOver:
