@@ -75,8 +75,9 @@ func disagreement(rows map[string]row, truth map[string][2]string) string {
 // quietLimit is how long the cluster may take to come to rest without load.
 const quietLimit = 60 * time.Second
 
-// slotsLimit is how long figures of occupied slots may be wrong: a scheduler compares what it knows with the rows every 30 s.
-const slotsLimit = 45 * time.Second
+// slotsLimit is how long figures of occupied slots may be wrong: a scheduler compares what it knows with the rows every 30 s, and believes
+// what two readings in a row show.
+const slotsLimit = 80 * time.Second
 
 // rest holds the load and checks that rows and agents agree; sessions that lost clients have left behind are destroyed.
 func (w *world) rest(ctx context.Context, last bool) {
@@ -128,8 +129,11 @@ func (w *world) rest(ctx context.Context, last bool) {
 	if err := eventually(ctx, quietLimit, agree); err != nil {
 		w.violate("", "after the destruction of %d sessions that were left behind: %v", len(left), err)
 	}
+	began = w.now()
 	if err := eventually(ctx, slotsLimit, func() error { return w.slotsAgree(ctx, rows) }); err != nil {
-		w.violate("", "%v", err)
+		w.violate("", "%v, for %s", err, slotsLimit)
+	} else if d := w.now() - began; d > time.Second {
+		w.say("figures of occupied slots were wrong for %s, until the scheduler had read the rows again", short(d))
 	}
 	if last {
 		for id, r := range rows {

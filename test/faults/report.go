@@ -121,6 +121,7 @@ func (w *world) excerpt(out io.Writer, v violation) {
 	}
 	list := w.between(from, v.At)
 	list = slices.DeleteFunc(list, func(e entry) bool { return e.What == "request" && !e.bad() || e.What == "violation" })
+	list = folded(list)
 	for i, e := range list {
 		if i == excerptLines/2 && len(list) > excerptLines {
 			fmt.Fprintf(out, "  … %d more\n", len(list)-excerptLines)
@@ -129,4 +130,23 @@ func (w *world) excerpt(out io.Writer, v violation) {
 			fmt.Fprintf(out, "  %s\n", e)
 		}
 	}
+}
+
+// folded makes one entry of many changes of shards in a row.
+func folded(list []entry) (short []entry) {
+	for i := 0; i < len(list); i++ {
+		short = append(short, list[i])
+		if list[i].What != "view" {
+			continue
+		}
+		same := i
+		for same+1 < len(list) && list[same+1].What == "view" && list[same+1].Start-list[i].Start < 100*time.Millisecond {
+			same++
+		}
+		if same > i {
+			short[len(short)-1].Text += fmt.Sprintf(" … and %d more changes of members and claims within %s", same-i, list[same].Start-list[i].Start)
+			i = same
+		}
+	}
+	return short
 }
