@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/google/uuid"
 
 	"backend.ai/manager/actors/inspector"
 	"backend.ai/manager/actors/protocol"
@@ -136,7 +137,7 @@ func (a *Actor) State() string {
 		return "loading"
 	case a.core.blocked:
 		return "blocked"
-	case len(a.core.queue) == 0:
+	case a.core.queue.Len() == 0:
 		return "idle"
 	}
 	return "scheduling"
@@ -174,14 +175,14 @@ func (a *Actor) tickLater() {
 // refresh reads again what administrators may have changed: the policy, the slot types, the limits of those who wait.
 func (a *Actor) refresh() {
 	self, root, group := a.ctx.Self(), a.svc.System.Root, a.core.Group
-	waiting := make(map[protocol.Owner][]*pending)
-	for i, p := range a.core.queue {
-		if i >= refreshAtMost {
-			break
-		}
+	waiting := make(map[protocol.Owner][]uuid.UUID)
+	read := 0
+	a.core.queue.Ascend(func(p *pending) bool {
 		o := protocol.Owner{AccessKey: p.AccessKey, GroupID: p.GroupID, DomainName: p.DomainName}
-		waiting[o] = append(waiting[o], &pending{PendingSession: protocol.PendingSession{ID: p.ID}})
-	}
+		waiting[o] = append(waiting[o], p.ID)
+		read++
+		return read < refreshAtMost
+	})
 	a.svc.Work.Go(func(ctx context.Context) {
 		policy, err := a.svc.Store.Policy(ctx, group)
 		if err != nil {
@@ -197,8 +198,8 @@ func (a *Actor) refresh() {
 			if err != nil {
 				return
 			}
-			for _, p := range sessions {
-				root.Send(self, &protocol.LimitsChanged{SessionID: p.ID, Limits: limits})
+			for _, id := range sessions {
+				root.Send(self, &protocol.LimitsChanged{SessionID: id, Limits: limits})
 			}
 		}
 	})

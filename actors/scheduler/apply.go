@@ -1,16 +1,22 @@
 package scheduler
 
 import (
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
+	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/protocol"
 )
 
 // resendAfter is how long an acknowledgement of a placement may take before it is sent again.
 const resendAfter = 10 * time.Second
+
+// retriedAtTick bounds how many of the parked sessions, the oldest, are looked at again at a tick only to report
+// that they still wait: a hundred thousand of them must not fill the journal every ten seconds.
+const retriedAtTick = 300
 
 // Apply takes one event into the state. Effects that do not need a pass are returned at once.
 func (c *Core) Apply(event any, now time.Time) []Effect {
@@ -28,32 +34,32 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 	case *protocol.Ending:
 		for _, id := range e.KernelIDs {
 			if a := c.allocs[id]; a != nil && a.CountsForUser {
-				c.charge(a, negative(a.Slots), -1)
 				a.CountsForUser = false
-				c.unpark()
-				c.wake(false)
+				c.charge(a, negative(a.Slots), -1)
 			}
 		}
 	case *protocol.Release:
 		for _, id := range e.KernelIDs {
 			c.free(id)
 		}
-		c.unpark()
 	case *protocol.AgentState:
 		c.agentState(*e)
 	case *protocol.LimitsChanged:
 		if p := c.byID[e.SessionID]; p != nil {
-			p.Limits, p.parked = e.Limits, false
-			c.wake(false)
+			c.setLimits(p, e.Limits)
 		}
 	case *protocol.DependencyDone:
 		c.dependencyDone(e.SessionID)
 	case *protocol.PolicyChanged:
 		c.Policy = e.Policy
-		c.unpark()
+		c.regroup()
 		c.wake(true)
 	case *protocol.KnownSlotsChanged:
-		c.Known = e.Known
+		if !sameSlots(c.Known, e.Known) {
+			c.Known = e.Known
+			c.regroup() // the quotas' sums leave out what is not known
+			c.wake(false)
+		}
 	case *protocol.Moved:
 		return c.moved(e, now)
 	case *protocol.Reread:
@@ -66,6 +72,7 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 
 func (c *Core) load(e *protocol.SchedulerLoaded, now time.Time) {
 	c.Policy, c.Known = e.Policy, e.Known
+	c.regroup()
 	for _, a := range e.Agents {
 		c.agentState(a)
 		c.touched[a.ID] = true // its row may say what an earlier scheduler did not come to correct
@@ -92,6 +99,7 @@ func (c *Core) enqueue(s protocol.PendingSession, now time.Time) []Effect {
 		return []Effect{Place{SessionID: s.ID, Placement: *placement}}
 	}
 	p := &pending{PendingSession: s}
+	p.DependsOn = slices.Clone(s.DependsOn)
 	for _, k := range s.Kernels {
 		p.requested = p.requested.Add(k.Slots)
 	}
@@ -125,9 +133,8 @@ func (c *Core) withdraw(id uuid.UUID) {
 	if p.placing != nil {
 		c.giveBack(p)
 	}
-	head := len(c.queue) > 0 && c.queue[0] == p
 	c.forget(p)
-	c.wake(head || c.blocked)
+	c.wake(true)
 }
 
 func (c *Core) placed(e *protocol.Placed) {
@@ -138,7 +145,7 @@ func (c *Core) placed(e *protocol.Placed) {
 	if !e.Committed {
 		c.giveBack(p)
 	}
-	delete(c.byID, p.ID)
+	c.forget(p)
 }
 
 // giveBack frees the slots that a placement has reserved.
@@ -147,7 +154,6 @@ func (c *Core) giveBack(p *pending) {
 		c.free(k.KernelID)
 	}
 	p.placing = nil
-	c.unpark()
 }
 
 func (c *Core) settle(e *protocol.Settle) {
@@ -157,8 +163,10 @@ func (c *Core) settle(e *protocol.Settle) {
 	}
 	diff := e.Slots.Sub(a.Slots)
 	if agent := c.agents[a.Agent]; agent != nil {
-		agent.Occupied = agent.Occupied.Add(diff)
+		c.occupy(agent, agent.Occupied.Add(diff))
 	}
+	clear(c.nowhere)
+	c.hold(a.SessionID, a.AccessKey, diff, 0)
 	if a.CountsForUser {
 		owner := *a
 		owner.Main = false // the session is counted already
@@ -166,57 +174,109 @@ func (c *Core) settle(e *protocol.Settle) {
 	}
 	a.Slots = e.Slots
 	c.touched[a.Agent] = true
-	c.unpark()
 	c.wake(true)
 }
 
 func (c *Core) agentState(s protocol.AgentState) {
-	old := c.agents[s.ID]
+	a := c.agents[s.ID]
 	if s.ScalingGroup != c.Group {
-		if old != nil { // it has moved to another scaling group
+		if a != nil { // it has moved to another scaling group
+			c.withoutAgent(a)
 			delete(c.agents, s.ID)
 			c.order = slices.DeleteFunc(c.order, func(id string) bool { return id == s.ID })
 		}
 		return
 	}
-	if old != nil {
-		old.AgentState = s
+	if a != nil {
+		c.withoutAgent(a)
+		a.AgentState = s
 	} else {
-		a := &Agent{AgentState: s}
-		for _, alloc := range c.allocs { // kernels of an agent that comes back, or came after them in a load
-			if alloc.Agent == s.ID {
-				a.Occupied = a.Occupied.Add(alloc.Slots)
-			}
+		a = &Agent{AgentState: s}
+		for _, alloc := range c.kernels[s.ID] { // of an agent that comes back, or came after them in a load
+			a.Occupied = a.Occupied.Add(alloc.Slots)
 		}
 		c.agents[s.ID] = a
 		at, _ := slices.BinarySearch(c.order, s.ID)
 		c.order = slices.Insert(c.order, at, s.ID)
 	}
-	if s.Alive && s.Schedulable {
-		c.unpark()
+	if s.Alive {
+		c.alive++
+	}
+	if a.candidate() {
+		c.index.put(a)
+		clear(c.nowhere)
 		c.wake(true)
 	}
 }
 
-func (c *Core) dependencyDone(id uuid.UUID) {
-	for _, p := range c.queue {
-		for i := range p.DependsOn {
-			if p.DependsOn[i].ID == id {
-				p.DependsOn[i].Success = true
-				p.parked = false
-				c.wake(false)
-			}
-		}
+// withoutAgent is before a change of an agent's state: the index knows it as it was.
+func (c *Core) withoutAgent(a *Agent) {
+	c.index.take(a)
+	if a.Alive {
+		c.alive--
 	}
 }
 
-// tick is the original's timer: every waiting session is tried again, time passes for start times and time-outs,
+// setLimits takes newer limits of a session. Those that say the same are no reason to look at it again.
+func (c *Core) setLimits(p *pending, limits protocol.Limits) {
+	if sameLimits(p.Limits, limits) {
+		return
+	}
+	p.Limits = limits
+	if p.parked == forAccess || p.parked == forQuota {
+		c.unpark(p)
+	}
+	c.wake(false)
+}
+
+func sameLimits(a, b protocol.Limits) bool {
+	return a.MaxConcurrentSessions == b.MaxConcurrentSessions && identical(a.Keypair, b.Keypair) && identical(a.Group, b.Group) &&
+		identical(a.Domain, b.Domain) && maps.EqualFunc(a.ScalingGroups, b.ScalingGroups, slices.Equal)
+}
+
+// identical slots also read the same.
+func identical(a, b backendai.ResourceSlots) bool {
+	return a.Equal(b) && slices.Equal(a.Names(), b.Names())
+}
+
+func sameSlots(a, b *backendai.KnownSlots) bool {
+	if a == b {
+		return true
+	}
+	if a == nil || b == nil || !slices.Equal(a.Names(), b.Names()) {
+		return false
+	}
+	for _, name := range a.Names() {
+		ours, _ := a.Type(name)
+		if theirs, _ := b.Type(name); ours != theirs {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Core) dependencyDone(id uuid.UUID) {
+	for p := range c.dependents[id] {
+		for i := range p.DependsOn {
+			if p.DependsOn[i].ID == id {
+				p.DependsOn[i].Success = true
+			}
+		}
+		if p.parked == forSession {
+			c.unpark(p)
+		}
+		c.wake(false)
+	}
+}
+
+// tick is the original's timer: the oldest of those who wait are tried again, time passes for start times and time-outs,
 // and a placement whose acknowledgement is overdue is sent again.
 func (c *Core) tick(now time.Time) (effects []Effect) {
-	c.unpark()
+	c.unparkOldest(retriedAtTick)
 	c.wake(true)
-	for _, p := range c.byID {
-		if p.placing != nil && now.Sub(p.placedAt) >= resendAfter {
+	c.due = c.due || c.queue.Len() > 0
+	for _, p := range c.placing {
+		if now.Sub(p.placedAt) >= resendAfter {
 			p.placedAt = now
 			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
 		}

@@ -11,6 +11,8 @@
 //     only shrink here, so no race can over-commit an agent
 //   - parked: looked at, found waiting for something, and not looked at again before
 //     an event of a class that could help
+//   - crowd: parked sessions that wait for the same quota, of which either all could
+//     pass it or none
 //
 // # How
 //
@@ -24,4 +26,23 @@
 //
 // The order of picking, the choice of agents and the texts are those of
 // spec/scheduling-lifecycle §6, §8 and §9.
+//
+// # What an event costs
+//
+// The original looks at everything each time. Here the answers are the same, but
+//
+//   - an agent is found through an index (index.go): agents of identical capacity form a
+//     class, and a tree over each class says which subtrees cannot have what is wanted. The
+//     policies' choices are running maxima over the agents in order of id, and need no more than
+//     the first that fits of each class
+//   - a session that fails a predicate is parked by what could help it (queue.go): its start
+//     time, a dependency, newer limits, or somebody's giving back of a certain quota. Of a crowd one
+//     goes ahead, and the next only follows when that one has passed
+//   - a request that fits nowhere is not searched for again before something is freed
+//
+// So a hundred thousand parked sessions cost nothing until something happens that concerns them.
+// Clients still see the original's regular retries in status_data (retries, last_try), with
+// one bound: at a tick (10 s) the head of the queue and the few hundred oldest parked sessions are
+// tried and reported again, not all; the others keep what their last try has found. What is true of them
+// now is what Core.Explain tells.
 package scheduler

@@ -26,29 +26,28 @@ const lastTryFormat = "2006-01-02T15:04:05.000000+00:00"
 func (c *Core) Pass(now time.Time) ([]Effect, error) {
 	c.due = false
 	effects := c.timeOuts(now)
+	c.unparkDue(now)
 	policy, err := c.policyOf()
 	if err != nil {
 		return append(effects, c.Books()...), err
 	}
-	candidates := make([]*pending, 0, len(c.queue))
-	for _, p := range c.queue {
-		if !p.parked {
-			candidates = append(candidates, p)
-		}
-	}
-	for len(candidates) > 0 {
-		at := policy.pick(candidates)
-		p := candidates[at]
-		candidates = append(candidates[:at], candidates[at+1:]...)
-		passed, failed := c.evaluate(p, now)
-		attempt := protocol.SchedulerData{LastTry: now.UTC().Format(lastTryFormat), Failed: failed, Passed: passed}
+	lastTry := now.UTC().Format(lastTryFormat)
+	for p := policy.pick(c); p != nil; p = policy.pick(c) {
+		passed, failed, wait, where := c.evaluate(p, now)
+		attempt := protocol.SchedulerData{LastTry: lastTry, Failed: failed, Passed: passed}
 		if len(failed) > 0 {
-			p.parked = true
 			effects = append(effects, c.report(p, attempt, infoPredicates, uuid.Nil))
+			c.park(p, wait, where)
+			if p.leads != nil {
+				c.followUp(p)
+			}
 			continue
 		}
 		placement, obstacle := c.place(policy, p, now)
 		if obstacle != nil {
+			if p.leads != nil {
+				c.followUp(p)
+			}
 			attempt.Msg = obstacle.text
 			effects = append(effects, c.report(p, attempt, infoNoAgent, obstacle.kernel))
 			c.blocked = true
@@ -57,11 +56,14 @@ func (c *Core) Pass(now time.Time) ([]Effect, error) {
 		c.reserve(p, placement, now)
 		effects = append(effects, Place{SessionID: p.ID, Placement: *placement})
 	}
+	c.due = false
 	return append(effects, c.Books()...), nil
 }
 
 func (c *Core) report(p *pending, d protocol.SchedulerData, info string, kernel uuid.UUID) Effect {
+	c.unready(p)
 	p.Retries++
+	c.ready(p)
 	d.Retries = p.Retries
 	return Report{SessionID: p.ID, Attempt: protocol.Attempt{StatusInfo: &info, Scheduler: d, KernelID: kernel}}
 }
@@ -69,37 +71,17 @@ func (c *Core) report(p *pending, d protocol.SchedulerData, info string, kernel 
 // timeOuts ends the wait of sessions older than the group's pending_timeout. A
 // group without a live agent is not visited by the original; neither do we.
 func (c *Core) timeOuts(now time.Time) (effects []Effect) {
-	if c.Policy.PendingTimeout <= 0 || !c.anyAlive() {
+	if c.Policy.PendingTimeout <= 0 || c.alive == 0 {
 		return nil
 	}
-	for i := 0; i < len(c.queue); {
-		p := c.queue[i]
-		if now.Sub(p.CreatedAt) < c.Policy.PendingTimeout {
-			break // the queue is ordered by age
+	for {
+		p, ok := c.queue.Min()
+		if !ok || now.Sub(p.CreatedAt) < c.Policy.PendingTimeout {
+			return effects
 		}
 		c.forget(p)
 		effects = append(effects, TimeOut{SessionID: p.ID})
 	}
-	return effects
-}
-
-func (c *Core) anyAlive() bool {
-	for _, a := range c.agents {
-		if a.Alive {
-			return true
-		}
-	}
-	return false
-}
-
-func (c *Core) candidates() []*Agent {
-	list := make([]*Agent, 0, len(c.order))
-	for _, id := range c.order {
-		if a := c.agents[id]; a.candidate() {
-			list = append(list, a)
-		}
-	}
-	return list
 }
 
 // obstacle is why a session could not be placed, and at which of its kernels (zero: the session).
@@ -127,11 +109,14 @@ func (c *Core) placeTogether(policy policy, p *pending, placement *protocol.Plac
 	}
 	agent, problem := c.designated(first.Agent, p.requested, p.requested)
 	if first.Agent == "" {
-		compatible := withArchitecture(c.candidates(), first.Architecture)
-		if len(compatible) == 0 {
+		if !c.index.has(first.Architecture) {
 			return &obstacle{text: fmt.Sprintf("No agents found to be compatible with the image acrhitecture (image[0]: %s, arch: %s)", first.Image, first.Architecture)}
 		}
-		if agent = policy.choose(compatible, p.requested); agent == nil {
+		if len(c.nowhere) == 0 || !c.nowhere[c.sizeOf(p)] {
+			agent = policy.choose(c.index, first.Architecture, p.requested)
+		}
+		if agent == nil {
+			c.nowhere[c.sizeOf(p)] = true
 			return &obstacle{text: fmt.Sprintf("Could not find a contiguous resource region in any agent big enough to host the session (%s)", p.ID)}
 		}
 		policy.assigned(p, p.requested)
@@ -151,18 +136,16 @@ func (c *Core) placeEach(policy policy, p *pending, placement *protocol.Placemen
 	before := make(map[*Agent]backendai.ResourceSlots)
 	defer func() {
 		for a, occupied := range before {
-			a.Occupied = occupied
+			c.occupy(a, occupied)
 		}
 	}()
-	candidates := c.candidates()
 	for _, k := range p.Kernels {
 		agent, problem := c.designated(k.Agent, k.Slots, p.requested)
 		if k.Agent == "" {
-			compatible := withArchitecture(candidates, k.Architecture)
-			if len(compatible) == 0 {
+			if !c.index.has(k.Architecture) {
 				return &obstacle{kernel: k.ID, text: fmt.Sprintf("No agents found to be compatible with the image acrhitecture (image: %s, arch: %s)", k.Image, k.Architecture)}
 			}
-			if agent = policy.choose(compatible, k.Slots); agent == nil {
+			if agent = policy.choose(c.index, k.Architecture, k.Slots); agent == nil {
 				return &obstacle{kernel: k.ID, text: fmt.Sprintf("Could not find a contiguous resource region in any agent big enough to host a kernel in the session (%s)", p.ID)}
 			}
 		}
@@ -173,7 +156,7 @@ func (c *Core) placeEach(policy policy, p *pending, placement *protocol.Placemen
 		if _, ok := before[agent]; !ok {
 			before[agent] = agent.Occupied
 		}
-		agent.Occupied = agent.Occupied.Add(k.Slots)
+		c.occupy(agent, agent.Occupied.Add(k.Slots))
 		placement.Kernels = append(placement.Kernels, protocol.KernelPlacement{KernelID: k.ID, Agent: agent.ID, Addr: agent.Addr})
 	}
 	for _, k := range p.Kernels {
@@ -203,16 +186,6 @@ func (c *Core) designated(id string, need, shown backendai.ResourceSlots) (*Agen
 	return a, nil
 }
 
-func withArchitecture(agents []*Agent, arch string) []*Agent {
-	list := make([]*Agent, 0, len(agents))
-	for _, a := range agents {
-		if a.Architecture == arch {
-			list = append(list, a)
-		}
-	}
-	return list
-}
-
 // reserve takes the slots of a placement and keeps the session aside until it has committed.
 func (c *Core) reserve(p *pending, placement *protocol.Placement, now time.Time) {
 	for i, k := range p.Kernels {
@@ -222,5 +195,6 @@ func (c *Core) reserve(p *pending, placement *protocol.Placement, now time.Time)
 		})
 	}
 	p.placing, p.placedAt = placement, now
+	c.placing[p.ID] = p
 	c.dequeue(p)
 }

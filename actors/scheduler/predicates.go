@@ -15,29 +15,100 @@ import (
 type predicate struct {
 	name  string
 	check func(c *Core, p *pending, now time.Time) string
+	wait  parking
+	kind  scopeKind
 }
 
 // In the order in which they are recorded. All are evaluated; the first failure does not end it.
 var predicates = []predicate{
-	{"reserved_time", reservedTime},
-	{"concurrency", concurrency},
-	{"dependencies", dependencies},
-	{"keypair_resource_limit", keypairLimit},
-	{"user_group_resource_limit", groupLimit},
-	{"domain_resource_limit", domainLimit},
-	{"scaling_group_resource_limit", scalingGroupAccess},
+	{"reserved_time", reservedTime, forClock, 0},
+	{"concurrency", concurrency, forQuota, concurrencyScope},
+	{"dependencies", dependencies, forSession, 0},
+	{"keypair_resource_limit", keypairLimit, forQuota, keypairScope},
+	{"user_group_resource_limit", groupLimit, forQuota, groupScope},
+	{"domain_resource_limit", domainLimit, forQuota, domainScope},
+	{"scaling_group_resource_limit", scalingGroupAccess, forAccess, 0},
 }
 
-func (c *Core) evaluate(p *pending, now time.Time) (passed []protocol.PredicateName, failed []protocol.PredicateFailure) {
-	passed, failed = []protocol.PredicateName{}, []protocol.PredicateFailure{}
+// allPassed is what is recorded of a session that is only short of an agent.
+var allPassed = func() (names []protocol.PredicateName) {
 	for _, pr := range predicates {
-		if msg := pr.check(c, p, now); msg != "" {
-			failed = append(failed, protocol.PredicateFailure{Name: pr.name, Msg: msg})
-		} else {
-			passed = append(passed, protocol.PredicateName{Name: pr.name})
+		names = append(names, protocol.PredicateName{Name: pr.name})
+	}
+	return names
+}()
+
+// evaluate checks all predicates. Where any fails, it also tells what to wait for: rather what only
+// concerns this session than a quota, which it would wait for in a crowd.
+func (c *Core) evaluate(p *pending, now time.Time) (passed []protocol.PredicateName, failed []protocol.PredicateFailure, wait parking, where scope) {
+	for i, pr := range predicates {
+		msg := pr.check(c, p, now)
+		if msg == "" {
+			if failed != nil {
+				passed = append(passed, allPassed[i])
+			}
+			continue
+		}
+		if failed == nil {
+			passed = append(make([]protocol.PredicateName, 0, len(predicates)), allPassed[:i]...)
+		}
+		failed = append(failed, protocol.PredicateFailure{Name: pr.name, Msg: msg})
+		if wait == notParked || wait == forQuota && pr.wait != forQuota {
+			wait, where = pr.wait, scopeOf(p, pr.kind)
 		}
 	}
-	return passed, failed
+	if failed == nil {
+		return allPassed, []protocol.PredicateFailure{}, notParked, scope{}
+	}
+	return passed, failed, wait, where
+}
+
+func scopeOf(p *pending, kind scopeKind) scope {
+	switch kind {
+	case concurrencyScope, keypairScope:
+		return scope{kind: kind, name: p.AccessKey}
+	case groupScope:
+		return scope{kind: kind, group: p.GroupID}
+	case domainScope:
+		return scope{kind: kind, name: p.DomainName}
+	}
+	return scope{}
+}
+
+// within tells whether one quota has room for a session now.
+func (c *Core) within(p *pending, kind scopeKind) bool {
+	switch kind {
+	case concurrencyScope:
+		limit := p.Limits.MaxConcurrentSessions
+		return limit <= 0 || used(c.keys, p.AccessKey).sessions < limit
+	case keypairScope:
+		return fitsQuota(used(c.keys, p.AccessKey).slots, p.requested, p.Limits.Keypair, c.Known)
+	case groupScope:
+		return fitsQuota(used(c.groups, p.GroupID).slots, p.requested, p.Limits.Group, c.Known)
+	case domainScope:
+		return fitsQuota(used(c.domains, p.DomainName).slots, p.requested, p.Limits.Domain, c.Known)
+	}
+	return true
+}
+
+// fitsQuota tells used (only what is known of it) + requested ≤ limit, without building the sum.
+func fitsQuota(used, requested, limit backendai.ResourceSlots, known *backendai.KnownSlots) bool {
+	for _, name := range known.Names() {
+		if !used.Get(name).Add(requested.Get(name)).LessEq(limit.Get(name)) {
+			return false
+		}
+	}
+	for name, amount := range requested.All() {
+		if _, ok := known.Type(name); !ok && !amount.LessEq(limit.Get(name)) {
+			return false
+		}
+	}
+	for name, amount := range limit.All() {
+		if _, ok := known.Type(name); !ok && !requested.Get(name).LessEq(amount) {
+			return false
+		}
+	}
+	return true
 }
 
 func reservedTime(_ *Core, p *pending, now time.Time) string {
@@ -48,11 +119,10 @@ func reservedTime(_ *Core, p *pending, now time.Time) string {
 }
 
 func concurrency(c *Core, p *pending, _ time.Time) string {
-	limit := p.Limits.MaxConcurrentSessions
-	if limit > 0 && used(c.keys, p.AccessKey).sessions >= limit {
-		return fmt.Sprintf("You cannot run more than %d concurrent sessions", limit)
+	if c.within(p, concurrencyScope) {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("You cannot run more than %d concurrent sessions", p.Limits.MaxConcurrentSessions)
 }
 
 func dependencies(_ *Core, p *pending, _ time.Time) string {
@@ -69,22 +139,22 @@ func dependencies(_ *Core, p *pending, _ time.Time) string {
 }
 
 func keypairLimit(c *Core, p *pending, _ time.Time) string {
-	return overQuota(c, "keypair", used(c.keys, p.AccessKey), p.requested, p.Limits.Keypair)
+	return overQuota(c, "keypair", p, keypairScope, p.Limits.Keypair)
 }
 
 func groupLimit(c *Core, p *pending, _ time.Time) string {
-	return overQuota(c, "group", used(c.groups, p.GroupID), p.requested, p.Limits.Group)
+	return overQuota(c, "group", p, groupScope, p.Limits.Group)
 }
 
 func domainLimit(c *Core, p *pending, _ time.Time) string {
-	return overQuota(c, "domain", used(c.domains, p.DomainName), p.requested, p.Limits.Domain)
+	return overQuota(c, "domain", p, domainScope, p.Limits.Domain)
 }
 
-func overQuota(c *Core, scope string, u usage, requested, limit backendai.ResourceSlots) string {
-	if u.slots.Normalize(c.Known).Add(requested).LessEq(limit) {
+func overQuota(c *Core, name string, p *pending, kind scopeKind, limit backendai.ResourceSlots) string {
+	if c.within(p, kind) {
 		return ""
 	}
-	return fmt.Sprintf("Your %s resource quota is exceeded. (%s)", scope, limit.Humanized(c.Known))
+	return fmt.Sprintf("Your %s resource quota is exceeded. (%s)", name, limit.Humanized(c.Known))
 }
 
 // scalingGroupAccess checks rights, not resources, despite the name it is recorded under.

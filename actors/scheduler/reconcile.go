@@ -12,8 +12,8 @@ import (
 
 // moved sends those placements again that were on their way to sessions whose shard has moved.
 func (c *Core) moved(e *protocol.Moved, now time.Time) (effects []Effect) {
-	for _, p := range c.byID {
-		if p.placing != nil && e.Has(cluster.ShardOf(cluster.Session(p.ID), e.Of)) {
+	for _, p := range c.placing {
+		if e.Has(cluster.ShardOf(cluster.Session(p.ID), e.Of)) {
 			p.placedAt = now
 			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
 		}
@@ -47,7 +47,6 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 		}
 		if confirmed(id, dead) {
 			c.free(id)
-			c.unpark()
 		}
 	}
 	pending := make(map[uuid.UUID]bool, len(e.Rows.Pending))

@@ -1,10 +1,7 @@
 package scheduler
 
 import (
-	"slices"
-	"strings"
-	"time"
-
+	"github.com/google/btree"
 	"github.com/google/uuid"
 
 	backendai "backend.ai/manager"
@@ -15,18 +12,12 @@ import (
 type Agent struct {
 	protocol.AgentState
 	Occupied backendai.ResourceSlots
+
+	class    *class // in the index; nil when no candidate
+	position int    // in the class's tree
 }
 
 func (a *Agent) candidate() bool { return a.Alive && a.Schedulable }
-
-// pending is a queued session with what the scheduler knows of its wait.
-type pending struct {
-	protocol.PendingSession
-	requested backendai.ResourceSlots // sum over its kernels
-	parked    bool
-	placing   *protocol.Placement // sent to the session, not yet acknowledged
-	placedAt  time.Time
-}
 
 // usage is what one owner (an access key, a project, a domain) takes in this scaling group.
 type usage struct {
@@ -40,20 +31,35 @@ type Core struct {
 	Policy protocol.Policy
 	Known  *backendai.KnownSlots
 
-	agents  map[string]*Agent
-	order   []string // agent ids, sorted: ties of the original are unordered, ours go by id
-	queue   []*pending
-	byID    map[uuid.UUID]*pending
-	allocs  map[uuid.UUID]*protocol.Allocation // by kernel
-	keys    map[string]*usage
-	groups  map[uuid.UUID]*usage
-	domains map[string]*usage
+	agents     map[string]*Agent
+	order      []string // agent ids, sorted: ties of the original are unordered, ours go by id
+	index      *index
+	alive      int                                // agents
+	queue      *btree.BTreeG[*pending]            // all that wait
+	fresh      *btree.BTreeG[*pending]            // those that the next pass looks at,
+	stale      *btree.BTreeG[*pending]            // but first those that have not failed too often
+	ofOwner    map[string]*btree.BTreeG[*pending] // the same by access key, for drf
+	clock      *btree.BTreeG[*pending]            // those that wait for their start time, by it
+	parked     int
+	crowds     map[crowdKey]*crowd
+	watchers   map[scope]map[*crowd]bool
+	dependents map[uuid.UUID]map[*pending]bool // by what they wait for
+	byID       map[uuid.UUID]*pending
+	placing    map[uuid.UUID]*pending                        // not in the queue: sent to the session, not yet acknowledged
+	nowhere    map[string]bool                               // sizes of requests for which no agent had room, since anything was freed
+	allocs     map[uuid.UUID]*protocol.Allocation            // by kernel
+	kernels    map[string]map[uuid.UUID]*protocol.Allocation // the same by agent, also of agents that are not known (yet)
+	keys       map[string]*usage
+	groups     map[uuid.UUID]*usage
+	domains    map[string]*usage
 
-	due     bool // something has happened that a pass could act on
-	blocked bool // the last pass ended at a session that fits nowhere; newcomers wait behind it
-	touched map[string]bool
-	owners  map[string]bool
-	doubts  map[uuid.UUID]doubt // what the last look at the rows has found to be different
+	due      bool // something has happened that a pass could act on
+	blocked  bool // the last pass ended at a session that fits nowhere; newcomers wait behind it
+	touched  map[string]bool
+	owners   map[string]bool
+	sessions map[uuid.UUID]*holding
+	holders  map[string]*holder
+	doubts   map[uuid.UUID]doubt // what the last look at the rows has found to be different
 	// agentDoubts are agents' rows that were different then.
 	agentDoubts map[string]protocol.AgentState
 }
@@ -64,7 +70,11 @@ func NewCore(group string, policy protocol.Policy, known *backendai.KnownSlots) 
 		Group: group, Policy: policy, Known: known,
 		agents: make(map[string]*Agent), byID: make(map[uuid.UUID]*pending), allocs: make(map[uuid.UUID]*protocol.Allocation),
 		keys: make(map[string]*usage), groups: make(map[uuid.UUID]*usage), domains: make(map[string]*usage),
-		touched: make(map[string]bool), owners: make(map[string]bool),
+		kernels: make(map[string]map[uuid.UUID]*protocol.Allocation), touched: make(map[string]bool), owners: make(map[string]bool), placing: make(map[uuid.UUID]*pending),
+		index: newIndex(), queue: sortedByAge(), fresh: sortedByAge(), stale: sortedByAge(), clock: btree.NewG(degree, earlier),
+		ofOwner: make(map[string]*btree.BTreeG[*pending]), crowds: make(map[crowdKey]*crowd), watchers: make(map[scope]map[*crowd]bool),
+		dependents: make(map[uuid.UUID]map[*pending]bool), nowhere: make(map[string]bool),
+		sessions: make(map[uuid.UUID]*holding), holders: make(map[string]*holder),
 	}
 }
 
@@ -72,14 +82,7 @@ func NewCore(group string, policy protocol.Policy, known *backendai.KnownSlots) 
 func (c *Core) Due() bool { return c.due }
 
 // QueueLength is the number of sessions that wait, and how many of them are parked.
-func (c *Core) QueueLength() (waiting, parked int) {
-	for _, p := range c.queue {
-		if p.parked {
-			parked++
-		}
-	}
-	return len(c.queue), parked
-}
+func (c *Core) QueueLength() (waiting, parked int) { return c.queue.Len(), c.parked }
 
 // Free is what an agent has left.
 func (c *Core) Free(agent string) (backendai.ResourceSlots, bool) {
@@ -94,7 +97,8 @@ func (c *Core) Free(agent string) (backendai.ResourceSlots, bool) {
 func (c *Core) Agents() []Agent {
 	list := make([]Agent, len(c.order))
 	for i, id := range c.order {
-		list[i] = *c.agents[id]
+		a := c.agents[id]
+		list[i] = Agent{AgentState: a.AgentState, Occupied: a.Occupied}
 	}
 	return list
 }
@@ -104,9 +108,14 @@ func (c *Core) allocate(a *protocol.Allocation) {
 		return
 	}
 	c.allocs[a.KernelID] = a
-	if agent := c.agents[a.Agent]; agent != nil {
-		agent.Occupied = agent.Occupied.Add(a.Slots)
+	if c.kernels[a.Agent] == nil {
+		c.kernels[a.Agent] = make(map[uuid.UUID]*protocol.Allocation)
 	}
+	c.kernels[a.Agent][a.KernelID] = a
+	if agent := c.agents[a.Agent]; agent != nil {
+		c.occupy(agent, agent.Occupied.Add(a.Slots))
+	}
+	c.hold(a.SessionID, a.AccessKey, a.Slots, 1)
 	c.touched[a.Agent] = true
 	if a.CountsForUser {
 		c.charge(a, a.Slots, 1)
@@ -120,14 +129,26 @@ func (c *Core) free(kernel uuid.UUID) {
 		return
 	}
 	delete(c.allocs, kernel)
-	if agent := c.agents[a.Agent]; agent != nil {
-		agent.Occupied = agent.Occupied.Sub(a.Slots)
+	delete(c.kernels[a.Agent], kernel)
+	if len(c.kernels[a.Agent]) == 0 {
+		delete(c.kernels, a.Agent)
 	}
+	if agent := c.agents[a.Agent]; agent != nil {
+		c.occupy(agent, agent.Occupied.Sub(a.Slots))
+	}
+	clear(c.nowhere)
+	c.hold(a.SessionID, a.AccessKey, negative(a.Slots), -1)
 	c.touched[a.Agent] = true
 	if a.CountsForUser {
 		c.charge(a, negative(a.Slots), -1)
 	}
 	c.wake(true)
+}
+
+// occupy sets what is taken of an agent.
+func (c *Core) occupy(a *Agent, occupied backendai.ResourceSlots) {
+	a.Occupied = occupied
+	c.index.changed(a)
 }
 
 // charge changes what the owners of an allocation are using.
@@ -141,6 +162,15 @@ func (c *Core) charge(a *protocol.Allocation, slots backendai.ResourceSlots, ses
 	if sessions != 0 {
 		c.owners[a.AccessKey] = true
 	}
+	if sessions < 0 {
+		c.givenBack(scope{kind: concurrencyScope, name: a.AccessKey})
+	}
+	if (backendai.ResourceSlots{}).LessEq(slots) {
+		return
+	}
+	c.givenBack(scope{kind: keypairScope, name: a.AccessKey})
+	c.givenBack(scope{kind: groupScope, group: a.GroupID})
+	c.givenBack(scope{kind: domainScope, name: a.DomainName})
 }
 
 func add[K comparable](m map[K]*usage, key K, slots backendai.ResourceSlots, sessions int) {
@@ -163,47 +193,14 @@ func used[K comparable](m map[K]*usage, key K) (u usage) {
 	return u
 }
 
-// wake makes a pass due. unblock says that the session which holds up the queue may fit now.
+// wake makes a pass due if there is anything for it to look at. unblock says that the session which holds up the queue may fit now.
 func (c *Core) wake(unblock bool) {
 	if unblock {
 		c.blocked = false
 	}
-	if !c.blocked && len(c.queue) > 0 {
+	if !c.blocked && c.fresh.Len()+c.stale.Len() > 0 {
 		c.due = true
 	}
-}
-
-// unpark lets the next pass look at every parked session again.
-func (c *Core) unpark() {
-	for _, p := range c.queue {
-		p.parked = false
-	}
-}
-
-// insert keeps the queue in the order of creation; ties go by id.
-func (c *Core) insert(p *pending) {
-	c.byID[p.ID] = p
-	at, _ := slices.BinarySearchFunc(c.queue, p, compareAge)
-	c.queue = slices.Insert(c.queue, at, p)
-}
-
-func compareAge(a, b *pending) int {
-	if n := a.CreatedAt.Compare(b.CreatedAt); n != 0 {
-		return n
-	}
-	return strings.Compare(a.ID.String(), b.ID.String())
-}
-
-// dequeue removes a session from the queue but remembers it: its placement is on the way.
-func (c *Core) dequeue(p *pending) {
-	if at, ok := slices.BinarySearchFunc(c.queue, p, compareAge); ok {
-		c.queue = slices.Delete(c.queue, at, at+1)
-	}
-}
-
-func (c *Core) forget(p *pending) {
-	c.dequeue(p)
-	delete(c.byID, p.ID)
 }
 
 func negative(s backendai.ResourceSlots) backendai.ResourceSlots {
