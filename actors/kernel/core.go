@@ -43,7 +43,9 @@ const (
 	// probePeriod is how often a running kernel's agent is asked whether it still has it: events can be lost.
 	probePeriod = 2 * time.Minute
 	// settleTime is how long an uncertain create may still be on its way to an agent, or going on inside one that does not say so.
-	settleTime = 15 * time.Second
+	// In between the agent is asked whether it has come every settlePause.
+	settleTime  = 15 * time.Second
+	settlePause = 500 * time.Millisecond
 )
 
 // Timer kinds.

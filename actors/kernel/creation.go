@@ -112,10 +112,11 @@ func (c *Core) probed(e *protocol.CallResult) []outbox.Effect {
 			return []outbox.Effect{c.send(CallCreate, createTimeout)}
 		case known:
 			// It runs, but where its ports are was in the lost answer. Nobody has used it yet: replace it.
-			c.recreate, c.doubtful = true, true
+			// The create that was on its way has come: none is awaited any more.
+			c.recreate, c.doubtful, c.lateUntil = true, true, time.Time{}
 			return []outbox.Effect{c.destroyCall(true)}
 		case e.Now.Sub(c.uncertAt) < settleTime:
-			return []outbox.Effect{SetTimer{timerRetry, settleTime / 5}}
+			return []outbox.Effect{SetTimer{timerRetry, settlePause}}
 		}
 		c.uncertain = false
 		return []outbox.Effect{c.send(CallCreate, createTimeout)}

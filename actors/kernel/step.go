@@ -133,13 +133,13 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 		c.uncertain, c.uncertAt, c.doubtful = true, e.Now, true // the session sends Start again
 		c.lateUntil = e.Now.Add(settleTime)
 	case backendai.Running:
-		c.Stage, c.doubtful, c.lateUntil = Running, true, e.Now.Add(settleTime)
+		c.Stage, c.doubtful, c.lateUntil = Running, true, c.settled(e.Now)
 		return []outbox.Effect{c.send(CallProbe, probeTimeout)}
 	case backendai.Restarting:
 		c.Stage = Restarting
 		return []outbox.Effect{c.send(CallRestart, restartTimeout)}
 	case backendai.Terminating:
-		c.Stage, c.doubtful, c.lateUntil = Ending, true, e.Now.Add(settleTime)
+		c.Stage, c.doubtful, c.lateUntil = Ending, true, c.settled(e.Now)
 		if c.Row.StatusInfo != nil {
 			c.reason = *c.Row.StatusInfo
 		}
@@ -152,4 +152,12 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 		c.gone = true
 	}
 	return nil
+}
+
+// settled is until when creates of earlier lives may still come: all were sent before the row's status was what it is.
+func (c *Core) settled(now time.Time) time.Time {
+	if c.Row.StatusChanged != nil && c.Row.StatusChanged.Before(now) {
+		now = *c.Row.StatusChanged
+	}
+	return now.Add(settleTime)
 }
