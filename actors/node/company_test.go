@@ -19,9 +19,28 @@ import (
 	"backend.ai/manager/actors/protocol"
 	"backend.ai/manager/cluster"
 	"backend.ai/manager/cluster/membership"
+	"backend.ai/manager/config/shared/etcdtest"
 	"backend.ai/manager/persistence/redis/event"
 	"backend.ai/manager/test/fakeagent"
 )
+
+// TestSeveral runs side by side what mostly waits: one etcd for all, in which each test has a prefix of its own.
+func TestSeveral(t *testing.T) {
+	etcd := etcdtest.New(t)
+	for name, test := range map[string]func(*testing.T, *etcdtest.Server){
+		"any node answers":              testAnyNodeAnswers,
+		"a planned stop is not noticed": testPlannedStopIsNotNoticed,
+		"survivors take over":           testSurvivorsTakeOver,
+		"a deposed node does nothing":   testDeposedNodeDoesNothing,
+		"a lease lost and found again":  testLeaseLostAndFoundAgain,
+		"shards that another has had":   testShardsThatAnotherHasHad,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, etcd)
+		})
+	}
+}
 
 // happenings counts the events of sessions by name.
 func (b *bus) happenings(name string) map[uuid.UUID]int {
@@ -108,8 +127,8 @@ func (s *several) after(l *load, more int64) {
 	s.eventually("the load goes on", func() bool { return s.Failed() || l.count.Load() >= want })
 }
 
-func TestAnyNodeAnswers(t *testing.T) {
-	s, f := newSeveral(t, "abc", 2, nil)
+func testAnyNodeAnswers(t *testing.T, etcd *etcdtest.Server) {
+	s, f := newSeveral(t, etcd, "abc", 2, nil)
 	owned := map[int32]string{}
 	for _, f := range f {
 		list := f.owned()
@@ -160,8 +179,8 @@ func TestAnyNodeAnswers(t *testing.T) {
 
 // A node that is drained and stopped while sessions are created through it and the others: nobody notices. A session whose placement is
 // committed just when its shard is handed over may take 15 s: the next owner can't know that the agent has not been told to create it yet.
-func TestPlannedStopIsNotNoticed(t *testing.T) {
-	s, f := newSeveral(t, "abc", 3, func(c *fakeagent.Config) {
+func testPlannedStopIsNotNoticed(t *testing.T, etcd *etcdtest.Server) {
+	s, f := newSeveral(t, etcd, "abc", 3, func(c *fakeagent.Config) {
 		c.CreateDelay, c.Capacity = 20*time.Millisecond, backendai.SlotsOf("cpu", "4096", "mem", "4096g")
 	})
 	busy := s.load(4, f...) // through the one that leaves as well
@@ -196,8 +215,8 @@ func TestPlannedStopIsNotNoticed(t *testing.T) {
 }
 
 // A process is killed, then a machine dies: those that are left take over, and no session is lost.
-func TestSurvivorsTakeOver(t *testing.T) {
-	s, f := newSeveral(t, "abc", 3, nil)
+func testSurvivorsTakeOver(t *testing.T, etcd *etcdtest.Server) {
+	s, f := newSeveral(t, etcd, "abc", 3, nil)
 	live := make(map[uuid.UUID]string)
 	for i := range 24 {
 		at := f[i%3]
@@ -293,10 +312,10 @@ func (s *several) cutOff(f *fellow) {
 // With the comparison of epochs taken out of begin() in persistence/postgres/journal/writer.go (checked by hand, with go test -overlay and
 // a copy of the file in which begin refuses nothing) this test fails: the deposed node's session is written and started, and its destroy
 // reaches the agent.
-func TestDeposedNodeDoesNothing(t *testing.T) {
+func testDeposedNodeDoesNothing(t *testing.T, etcd *etcdtest.Server) {
 	var mu sync.Mutex
 	calls := map[string][]string{} // by kernel
-	s, f := newSeveral(t, "ab", 1, func(c *fakeagent.Config) {
+	s, f := newSeveral(t, etcd, "ab", 1, func(c *fakeagent.Config) {
 		c.Calls = func(call callosum.Call) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -413,8 +432,8 @@ func TestDeposedNodeDoesNothing(t *testing.T) {
 }
 
 // A node without a lease acts on for shards that nobody else has taken, and keeps them when it is a member again.
-func TestLeaseLostAndFoundAgain(t *testing.T) {
-	s, f := newSeveral(t, "a", 1, nil)
+func testLeaseLostAndFoundAgain(t *testing.T, etcd *etcdtest.Server) {
+	s, f := newSeveral(t, etcd, "a", 1, nil)
 	a := f[0]
 	epochs := func() map[int32]int64 {
 		o, err := a.node.Ownership(t.Context())
@@ -447,8 +466,8 @@ func TestLeaseLostAndFoundAgain(t *testing.T) {
 }
 
 // A node comes back to shards that another has had meanwhile, and that are free again because that one is dead.
-func TestShardsThatAnotherHasHad(t *testing.T) {
-	s, f := newSeveral(t, "ab", 1, nil)
+func testShardsThatAnotherHasHad(t *testing.T, etcd *etcdtest.Server) {
+	s, f := newSeveral(t, etcd, "ab", 1, nil)
 	a, b := f[0], f[1]
 	shards := a.owned()
 	old, err := a.create(kernelRow("old", small))
@@ -459,7 +478,7 @@ func TestShardsThatAnotherHasHad(t *testing.T) {
 	s.deaf(a)
 	a.ears.blind.Store(true)
 	// It drains, as far as others see, so that they take what is free now.
-	if err := membership.Order(t.Context(), s.client, prefix, "a", true); err != nil {
+	if err := membership.Order(t.Context(), s.client, s.prefix, "a", true); err != nil {
 		t.Fatal(err)
 	}
 	v := b.members.View()
@@ -470,7 +489,7 @@ func TestShardsThatAnotherHasHad(t *testing.T) {
 	s.eventually("a is a member again, and b owns all shards", func() bool {
 		now, ok := b.members.View().Member(a.members.ID())
 		if ok && now.Lease != self.Lease && !now.Draining {
-			_ = membership.Order(t.Context(), s.client, prefix, "a", true)
+			_ = membership.Order(t.Context(), s.client, s.prefix, "a", true)
 		}
 		return ok && now.Lease != self.Lease && len(b.owned()) == manyShards
 	})

@@ -37,13 +37,13 @@ const (
 	expiry = time.Second
 	// joinDelay is short: the clocks of nodes in one process agree.
 	joinDelay = 100 * time.Millisecond
-	prefix    = "/test/"
 )
 
 // several are nodes of one cluster, each with a journal, a connection to etcd and a transport of its own.
 type several struct {
 	*world
 	etcd   *etcdtest.Server
+	prefix string // of the cluster, in etcd
 	client *clientv3.Client
 	next   atomic.Uint64
 
@@ -125,8 +125,8 @@ func (g gag) Send(address string, frame []byte) {
 	}
 }
 
-func newSeveral(t *testing.T, names string, agents int, change func(*fakeagent.Config)) (s *several, fellows []*fellow) {
-	s = &several{etcd: etcdtest.New(t)}
+func newSeveral(t *testing.T, etcd *etcdtest.Server, names string, agents int, change func(*fakeagent.Config)) (s *several, fellows []*fellow) {
+	s = &several{etcd: etcd, prefix: "/" + uuid.NewString() + "/"}
 	s.client = s.etcd.Client()
 	s.world = newGround(t, agents, func(c *fakeagent.Config) {
 		c.Events = s.event
@@ -191,7 +191,7 @@ func (s *several) join(name string) *fellow {
 			return gag{t, f.ears}, err
 		},
 		Members: func(address string, onView func(membership.View), onExpired func()) Members {
-			f.members = membership.New(membership.Config{Client: client, Prefix: prefix, TTL: leaseTTL, Log: log, OnExpired: onExpired,
+			f.members = membership.New(membership.Config{Client: client, Prefix: s.prefix, TTL: leaseTTL, Log: log, OnExpired: onExpired,
 				OnView: func(v membership.View) {
 					if !f.ears.blind.Load() {
 						onView(v)

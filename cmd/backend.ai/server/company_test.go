@@ -273,9 +273,9 @@ func TestTwoManagers(t *testing.T) {
 		if status, _, text := w.call(urls[0], "", "GET", "/health/live", ""); status != 200 || text != `{"status": "live"}` {
 			t.Errorf("live: %d %s", status, text)
 		}
-		if doc := w.json(urls[0], "admin", "/inspect/actors?view=flat&kind=shard"); doc["total"] != 8.0 {
-			t.Errorf("it sees %v shards", doc["total"])
-		}
+		w.eventually("it sees the other's shards", func() bool {
+			return w.json(urls[0], "admin", "/inspect/actors?view=flat&kind=shard")["total"] == 8.0
+		})
 		if err := servers[0].Node().Draining(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +324,7 @@ func TestBadSetUps(t *testing.T) {
 			if backendai.CodeOf(err) != backendai.InvalidConfig || backendai.ExitCode(err) != 1 || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "not the secret") {
 				t.Errorf("want %q, got %v (exit code %d)", want, err, backendai.ExitCode(err))
 			}
-			if took := time.Since(begin); took > 15*time.Second {
+			if took := time.Since(begin); took > 30*time.Second {
 				t.Errorf("%s: that took %v", want, took)
 			}
 		})
