@@ -131,7 +131,7 @@ func TestMembership(t *testing.T) {
 		"see each other": testSeeEachOther, "claims are exclusive": testClaimsAreExclusive, "killed": testKilled, "restarted at once": testRestartedAtOnce,
 		"compacted": testCompacted, "prefixes": testPrefixes, "revoked from outside": testRevoked, "removed from outside": testRemoved, "refusals": testRefusals,
 		"two of a name at once": testTwoOfAName, "slow viewer": testSlowViewer, "stop ends everything": testStopEndsEverything,
-		"etcd away": testEtcdAway, "stop without etcd": testStopWithoutEtcd,
+		"etcd away": testEtcdAway, "stop without etcd": testStopWithoutEtcd, "suspected": testSuspected,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -369,6 +369,9 @@ func testRefusals(t *testing.T, etcd *etcdtest.Server, prefix string) {
 		"into 300 shards, this one into": func(c *Config) { c.Self.Shards = 64 },
 		"serves the namespace":           func(c *Config) { c.Self.Namespace = "other" },
 		"runs version 22.03.14":          func(c *Config) { c.Self.Version = "22.09.0" },
+		"works on another database":      func(c *Config) { c.Self.Database = "another" },
+		"has another cluster secret":     func(c *Config) { c.Self.Trust = "another" },
+		"reaches nobody there":           func(c *Config) { c.Self.Address, c.Self.Host = "127.0.0.1:6020", "another" },
 	}
 	var all sync.WaitGroup
 	for want, change := range refusals {
