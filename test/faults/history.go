@@ -105,6 +105,14 @@ func (h *history) add(e entry) {
 	}
 }
 
+// begin says when something begins, and after which fault.
+func (h *history) begin(e entry) entry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e.Start, e.Fault = h.now(), h.fault
+	return e
+}
+
 func (h *history) setFault(n int) {
 	h.mu.Lock()
 	h.fault = n

@@ -39,7 +39,7 @@ func newLoad(c *client, h *history) *load {
 func (l *load) request(op, name string, f func(ctx context.Context) (id string, status int, err error)) (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patienceOfClients)
 	defer cancel()
-	e := entry{Start: l.history.now(), What: "request", Op: op, Name: name}
+	e := l.history.begin(entry{What: "request", Op: op, Name: name})
 	var err error
 	e.ID, e.Status, err = f(ctx)
 	if err != nil {

@@ -119,6 +119,7 @@ func (w *world) excerpt(out io.Writer, v violation) {
 			from = e.Start
 		}
 	}
+	from = max(from, v.At-2*time.Minute)
 	list := w.between(from, v.At)
 	list = slices.DeleteFunc(list, func(e entry) bool { return e.What == "request" && !e.bad() || e.What == "violation" })
 	list = folded(list)

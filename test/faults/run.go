@@ -15,6 +15,7 @@ const wholeLimit = 60 * time.Second
 type outcome struct {
 	Fault      fault           `json:"fault"`
 	At         time.Duration   `json:"at"`
+	Until      time.Duration   `json:"until"` // requests are counted
 	Waits      []time.Duration `json:"waits"` // of commands, by probed shard
 	Recovery   time.Duration   `json:"recovery"`
 	Requests   int             `json:"requests"`
@@ -25,7 +26,10 @@ type outcome struct {
 // run goes through a plan, with a rest after every so many faults.
 func (w *world) run(ctx context.Context, plan []fault, workers, perRest int) (outcomes []outcome) {
 	w.load.start(workers)
-	defer w.load.close()
+	defer func() {
+		w.load.close()
+		w.judge(outcomes)
+	}()
 	told := make(map[string]int)
 	for i, f := range plan {
 		if ctx.Err() != nil {
@@ -34,13 +38,7 @@ func (w *world) run(ctx context.Context, plan []fault, workers, perRest int) (ou
 		pause(ctx, f.Quiet)
 		o := w.suffer(ctx, f)
 		w.checkSins(f.Kind, told)
-		w.mu.Lock()
-		for _, v := range w.violations {
-			if v.Fault == f.N {
-				o.Violations++
-			}
-		}
-		w.mu.Unlock()
+		o.Violations = w.violationsOf(f)
 		outcomes = append(outcomes, o)
 		w.say("%3d/%d  %-46s longest wait %-7s  whole after %-7s  %d requests, %d failed%s", i+1, len(plan), f, short(slices.Max(append(o.Waits, 0))), short(o.Recovery),
 			o.Requests, o.Failed, map[bool]string{true: fmt.Sprintf("  %d VIOLATIONS", o.Violations)}[o.Violations > 0])
@@ -126,21 +124,23 @@ func (w *world) suffer(ctx context.Context, f fault) outcome {
 	if t.window > 0 {
 		until = at + t.window
 	}
-	w.judge(f, t, &o, at, until)
+	o.Until = until
+	w.count(&o)
 	return o
 }
 
-// judge counts the requests around a fault.
-func (w *world) judge(f fault, t trait, o *outcome, from, until time.Duration) {
-	var bad []string
-	for _, e := range w.between(from, until) {
+// count counts the requests around a fault that have ended, and returns those that failed.
+func (w *world) count(o *outcome) (bad []string) {
+	f := o.Fault
+	o.Requests, o.Failed = 0, 0
+	for _, e := range w.between(o.At, o.Until) {
 		if e.What != "request" {
 			continue
 		}
 		o.Requests++
 		if why := e.strange(); why != "" && f.Kind != crashAgent && !w.judged[e.key()] {
 			w.judged[e.key()] = true
-			w.violate(f.Kind, "%s: %s", why, e)
+			w.violateAt(f, e.Start, "%s: %s", why, e)
 		}
 		if e.bad() {
 			o.Failed++
@@ -149,7 +149,28 @@ func (w *world) judge(f fault, t trait, o *outcome, from, until time.Duration) {
 			}
 		}
 	}
-	if float64(o.Failed) > t.allowed*float64(o.Requests) {
-		w.violate(f.Kind, "%s: %d of %d requests failed, allowed are %.0f %%:\n  %s", f, o.Failed, o.Requests, 100*t.allowed, strings.Join(bad, "\n  "))
+	return bad
+}
+
+// judge counts again at the end, when every request has ended, and says where too many have failed.
+func (w *world) judge(outcomes []outcome) {
+	for i := range outcomes {
+		o := &outcomes[i]
+		bad, allowed := w.count(o), traits[o.Fault.Kind].allowed
+		if float64(o.Failed) > allowed*float64(o.Requests) {
+			w.violateAt(o.Fault, o.At, "%s: %d of %d requests failed, allowed are %.0f %%:\n  %s", o.Fault, o.Failed, o.Requests, 100*allowed, strings.Join(bad, "\n  "))
+		}
+		o.Violations = w.violationsOf(o.Fault)
 	}
+}
+
+func (w *world) violationsOf(f fault) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, v := range w.violations {
+		if v.Fault == f.N {
+			n++
+		}
+	}
+	return n
 }

@@ -171,11 +171,20 @@ func (w *world) violate(k kind, format string, args ...any) {
 	w.history.mu.Lock()
 	fault := w.history.fault
 	w.history.mu.Unlock()
+	w.note(violation{w.now(), fault, k, text})
+}
+
+// violateAt is violate for what is found out later.
+func (w *world) violateAt(f fault, at time.Duration, format string, args ...any) {
+	w.note(violation{at, f.N, f.Kind, fmt.Sprintf(format, args...)})
+}
+
+func (w *world) note(v violation) {
 	w.mu.Lock()
-	w.violations = append(w.violations, violation{w.now(), fault, k, text})
+	w.violations = append(w.violations, v)
 	w.mu.Unlock()
-	w.add(entry{What: "violation", Text: text})
-	w.say("VIOLATION: %s", text)
+	w.add(entry{What: "violation", Text: v.Text})
+	w.say("VIOLATION: %s", v.Text)
 }
 
 // settle creates residents until there are enough.
