@@ -28,6 +28,7 @@ import (
 func TestSeveral(t *testing.T) {
 	etcd := etcdtest.New(t)
 	for name, test := range map[string]func(*testing.T, *etcdtest.Server){
+		"an interrupted connection":     testInterruptedConnection,
 		"any node answers":              testAnyNodeAnswers,
 		"a planned stop is not noticed": testPlannedStopIsNotNoticed,
 		"survivors take over":           testSurvivorsTakeOver,

@@ -9,13 +9,14 @@ import (
 	"github.com/google/uuid"
 
 	backendai "backend.ai/manager"
+	"backend.ai/manager/config/shared/etcdtest"
 	"backend.ai/manager/test/fakeagent"
 )
 
 // Everything that two nodes say to each other is lost for a while, in the middle of creations, questions and destructions, and no shard
 // moves. When the connection is there again, what was on the way is asked again.
-func TestInterruptedConnection(t *testing.T) {
-	s, f := newSeveral(t, "ab", 2, func(c *fakeagent.Config) {
+func testInterruptedConnection(t *testing.T, etcd *etcdtest.Server) {
+	s, f := newSeveral(t, etcd, "ab", 2, func(c *fakeagent.Config) {
 		c.CreateDelay, c.DestroyDelay = 100*time.Millisecond, 50*time.Millisecond
 	})
 	a, b := f[0], f[1]
