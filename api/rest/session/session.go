@@ -98,21 +98,12 @@ func (s *Resource) find(r *api.Request, stale bool) (sessions.Match, error) {
 	return sessions.One(r.Context(), s.pool, r.Param("session"), string(owner.AccessKey), stale)
 }
 
-// ask sends a session's actor a message and waits for its answer. While the session changes hands the question is put again.
+// ask sends a session's actor a message and waits for its answer. While the session changes hands the node puts the question again, if
+// that does no harm.
 func (s *Resource) ask(ctx context.Context, id uuid.UUID, timeout time.Duration, message func(protocol.ReplyTo) any) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	for {
-		v, err := s.node.Ask(ctx, cluster.Session(id), message)
-		if !errors.Is(err, backendai.ServiceUnavailable) {
-			return v, err
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, err
-		}
-	}
+	return s.node.Ask(ctx, cluster.Session(id), message)
 }
 
 // call asks the agent of a session's main kernel and decodes its answer.
