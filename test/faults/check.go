@@ -143,7 +143,7 @@ func (w *world) rest(ctx context.Context, last bool) {
 		}
 	}
 	w.add(entry{Start: began, End: w.now(), What: "rest", Text: fmt.Sprintf("at rest after %.1f s; %d sessions had been left behind", took.Seconds(), behind)})
-	w.say("at rest after %.1f s: %d rows, %d sessions had been left behind by clients that got no answer", took.Seconds(), len(rows), behind)
+	w.say("at rest after %.1f s: rows and agents agree on %d sessions; %d that nobody had destroyed are destroyed now", took.Seconds(), len(rows), behind)
 }
 
 // checkPromises: an accepted creation has a row, and what was destroyed has ended.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -80,6 +81,7 @@ func demonstrate(ctx context.Context, args []string) (ok bool, err error) {
 		say("nothing was lost")
 	}
 	if o.serve && ctx.Err() == nil {
+		w.serving.Store(true)
 		w.panel(keys)
 		<-ctx.Done()
 		say("stopping")
@@ -207,11 +209,12 @@ func (w *world) killEach(ctx context.Context, rate int) {
 	var clients sync.WaitGroup
 	began := w.now()
 	creator := make(chan struct{})
+	var killed atomic.Bool // all of them, a while ago
 	go func() {
 		defer close(creator)
 		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
-		for i := 0; w.now()-began < creating && ctx.Err() == nil; i++ {
+		for i := 0; (w.now()-began < creating || !killed.Load()) && ctx.Err() == nil; i++ {
 			clients.Go(func() {
 				if s, err := w.load.create(fmt.Sprintf("mass-%05d", i)); err == nil && s.Status == "RUNNING" {
 					mu.Lock()
@@ -249,6 +252,8 @@ func (w *world) killEach(ctx context.Context, rate int) {
 		n.Kill()
 		losses = append(losses, l)
 	}
+	pause(ctx, betweenOf-firstKill)
+	killed.Store(true)
 	<-creator
 	clients.Wait()
 	took := w.now() - began

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -59,6 +60,7 @@ type world struct {
 	epochs     map[int32]int64
 	judged     map[string]bool // requests that have been
 	watchEnd   context.CancelFunc
+	serving    atomic.Bool
 }
 
 // violation is something that must not be.
@@ -163,6 +165,10 @@ func (w *world) lay(ctx context.Context) (ways ways, err error) {
 
 // endedByItself is told of a node that has ended although nobody wanted it to.
 func (w *world) endedByItself(n *node) {
+	if w.serving.Load() { // people may kill what they like
+		w.say("%s has ended (%v); it is started again", n.Name, n.Err())
+		return
+	}
 	w.violate("", "%s ended by itself (%v); its last words:\n%s", n.Name, n.Err(), n.tail(1500))
 }
 
