@@ -12,10 +12,10 @@ RUN_PACKAGES := postgresql redis-server python3
 TEST_PACKAGES := $(RUN_PACKAGES) python3-venv etcd-server
 
 .DEFAULT_GOAL := help
-.PHONY: help build up test lint arrows bench cluster faults simulate deps-build deps-run deps-test deps-cluster clean
+.PHONY: help build up test lint arrows bench bench-scheduler cluster faults simulate deps-build deps-run deps-test deps-cluster clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: deps-build ## build bin/backend.ai and bin/backend.ai-agent
 	$(GO) build -o $(BIN)/backend.ai ./cmd/backend.ai
@@ -37,6 +37,9 @@ arrows: ## check that imports only point down: cmd, api, actors, cluster and per
 
 bench: build deps-test $(VENV)/.ready ## measure sessions/s, latencies and memory against real servers on this machine
 	$(GO) run ./test/load bench
+
+bench-scheduler: ## measure the scheduler's core: decisions/s, gangs, parked sessions, a trace under each policy; plots to docs/plots
+	$(GO) run ./test/schedbench
 
 SEEDS ?= 10000
 FAULTS ?= 300

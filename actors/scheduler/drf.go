@@ -36,16 +36,23 @@ func (c *Core) hold(session uuid.UUID, owner string, slots backendai.ResourceSlo
 		c.holders[owner].sessions[session] = h
 	}
 	o := c.holders[h.owner]
+	current := o.known && o.totals == c.index.totals && c.index.total != nil
+	if current && kernels <= 0 && dominant(h.slots, *c.index.total) >= o.share {
+		current = false // the largest may be smaller now
+	}
 	h.slots = h.slots.Add(slots)
 	h.kernels += kernels
 	if h.kernels <= 0 {
+		h.slots = backendai.ResourceSlots{}
 		delete(c.sessions, session)
 		delete(o.sessions, session)
 		if len(o.sessions) == 0 {
 			delete(c.holders, h.owner)
 		}
 	}
-	o.known = false
+	if o.known = current; current {
+		o.share = max(o.share, dominant(h.slots, *c.index.total))
+	}
 }
 
 // shareOf is the dominant share of an access key: the maximum over its sessions.

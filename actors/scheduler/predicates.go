@@ -75,20 +75,39 @@ func scopeOf(p *pending, kind scopeKind) scope {
 	return scope{}
 }
 
+// limitOf is a session's limit of slots in one scope.
+func limitOf(p *pending, kind scopeKind) (limit backendai.ResourceSlots) {
+	switch kind {
+	case keypairScope:
+		limit = p.Limits.Keypair
+	case groupScope:
+		limit = p.Limits.Group
+	case domainScope:
+		limit = p.Limits.Domain
+	}
+	return limit
+}
+
+// usedOf is what is taken of a quota.
+func (c *Core) usedOf(where scope) (slots backendai.ResourceSlots) {
+	switch where.kind {
+	case keypairScope:
+		slots = used(c.keys, where.name).slots
+	case groupScope:
+		slots = used(c.groups, where.group).slots
+	case domainScope:
+		slots = used(c.domains, where.name).slots
+	}
+	return slots
+}
+
 // within tells whether one quota has room for a session now.
 func (c *Core) within(p *pending, kind scopeKind) bool {
-	switch kind {
-	case concurrencyScope:
+	if kind == concurrencyScope {
 		limit := p.Limits.MaxConcurrentSessions
 		return limit <= 0 || used(c.keys, p.AccessKey).sessions < limit
-	case keypairScope:
-		return fitsQuota(used(c.keys, p.AccessKey).slots, p.requested, p.Limits.Keypair, c.Known)
-	case groupScope:
-		return fitsQuota(used(c.groups, p.GroupID).slots, p.requested, p.Limits.Group, c.Known)
-	case domainScope:
-		return fitsQuota(used(c.domains, p.DomainName).slots, p.requested, p.Limits.Domain, c.Known)
 	}
-	return true
+	return fitsQuota(c.usedOf(scopeOf(p, kind)), p.requested, limitOf(p, kind), c.Known)
 }
 
 // fitsQuota tells used (only what is known of it) + requested ≤ limit, without building the sum.

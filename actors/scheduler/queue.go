@@ -135,7 +135,7 @@ func (c *Core) regroup() {
 	c.fresh, c.stale = sortedByAge(), sortedByAge()
 	clear(c.ofOwner)
 	clear(c.crowds)
-	clear(c.watchers)
+	clear(c.watches)
 	c.clock.Clear(false)
 	c.parked = 0
 	c.queue.Ascend(func(p *pending) bool {
@@ -223,23 +223,31 @@ type crowd struct {
 }
 
 type crowdKey struct {
-	scope scope
+	watched
 	size  string // what they want; "" where it is the number of sessions
-	limit string
 	owner string // only where owners compete by their shares
 }
 
+// watched is a quota and how large it is: administrators change limits, and sessions learn it one after the other.
+type watched struct {
+	scope scope
+	limit string
+}
+
+// watch holds the crowds that wait for one quota.
+type watch struct {
+	crowds map[*crowd]bool
+	limit  backendai.ResourceSlots
+	// least is no more, slot by slot, than what any of them wants: where there is no room for that, none needs to be asked.
+	least backendai.ResourceSlots
+}
+
 func (c *Core) crowdOf(p *pending, where scope) crowdKey {
-	key := crowdKey{scope: where}
-	switch where.kind {
-	case concurrencyScope:
+	key := crowdKey{watched: watched{scope: where}}
+	if where.kind == concurrencyScope {
 		key.limit = strconv.Itoa(p.Limits.MaxConcurrentSessions)
-	case keypairScope:
-		key.size, key.limit = c.sizeOf(p), canonical(p.Limits.Keypair)
-	case groupScope:
-		key.size, key.limit = c.sizeOf(p), canonical(p.Limits.Group)
-	case domainScope:
-		key.size, key.limit = c.sizeOf(p), canonical(p.Limits.Domain)
+	} else {
+		key.size, key.limit = c.sizeOf(p), canonical(limitOf(p, where.kind))
 	}
 	if c.Policy.Name == policyDRF {
 		key.owner = p.AccessKey
@@ -260,10 +268,16 @@ func (c *Core) join(p *pending, where scope) {
 	if g == nil {
 		g = &crowd{key: key, members: btree.NewG(degree, c.turns())}
 		c.crowds[key] = g
-		if c.watchers[where] == nil {
-			c.watchers[where] = make(map[*crowd]bool)
+		if c.watches[where] == nil {
+			c.watches[where] = make(map[string]*watch)
 		}
-		c.watchers[where][g] = true
+		w := c.watches[where][key.limit]
+		if w == nil {
+			w = &watch{crowds: make(map[*crowd]bool), limit: limitOf(p, where.kind), least: p.requested}
+			c.watches[where][key.limit] = w
+		}
+		w.least = smaller(w.least, p.requested)
+		w.crowds[g] = true
 	}
 	g.members.ReplaceOrInsert(p)
 	p.crowd = g
@@ -298,17 +312,41 @@ func (c *Core) dissolve(g *crowd) {
 		return
 	}
 	delete(c.crowds, g.key)
-	delete(c.watchers[g.key.scope], g)
-	if len(c.watchers[g.key.scope]) == 0 {
-		delete(c.watchers, g.key.scope)
+	of := c.watches[g.key.scope]
+	delete(of[g.key.limit].crowds, g)
+	if len(of[g.key.limit].crowds) == 0 {
+		delete(of, g.key.limit)
+	}
+	if len(of) == 0 {
+		delete(c.watches, g.key.scope)
 	}
 }
 
 // givenBack sends the first of every crowd ahead that a quota, of which something was given back, has room for.
 func (c *Core) givenBack(where scope) {
-	for g := range c.watchers[where] {
-		c.sendAhead(g)
+	for _, w := range c.watches[where] {
+		if where.kind != concurrencyScope && !fitsQuota(c.usedOf(where), w.least, w.limit, c.Known) {
+			continue
+		}
+		for g := range w.crowds {
+			c.sendAhead(g)
+		}
 	}
+}
+
+// smaller is the smaller amount of each slot.
+func smaller(a, b backendai.ResourceSlots) backendai.ResourceSlots {
+	for name, amount := range a.All() {
+		if other := b.Get(name); !amount.LessEq(other) {
+			a = a.With(name, other)
+		}
+	}
+	for name, amount := range b.All() {
+		if _, ok := a.Lookup(name); !ok && amount.Sign() < 0 {
+			a = a.With(name, amount)
+		}
+	}
+	return a
 }
 
 func (c *Core) sendAhead(g *crowd) {

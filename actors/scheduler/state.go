@@ -42,7 +42,7 @@ type Core struct {
 	clock      *btree.BTreeG[*pending]            // those that wait for their start time, by it
 	parked     int
 	crowds     map[crowdKey]*crowd
-	watchers   map[scope]map[*crowd]bool
+	watches    map[scope]map[string]*watch     // by the text of the limit
 	dependents map[uuid.UUID]map[*pending]bool // by what they wait for
 	byID       map[uuid.UUID]*pending
 	placing    map[uuid.UUID]*pending                        // not in the queue: sent to the session, not yet acknowledged
@@ -72,7 +72,7 @@ func NewCore(group string, policy protocol.Policy, known *backendai.KnownSlots) 
 		keys: make(map[string]*usage), groups: make(map[uuid.UUID]*usage), domains: make(map[string]*usage),
 		kernels: make(map[string]map[uuid.UUID]*protocol.Allocation), touched: make(map[string]bool), owners: make(map[string]bool), placing: make(map[uuid.UUID]*pending),
 		index: newIndex(), queue: sortedByAge(), fresh: sortedByAge(), stale: sortedByAge(), clock: btree.NewG(degree, earlier),
-		ofOwner: make(map[string]*btree.BTreeG[*pending]), crowds: make(map[crowdKey]*crowd), watchers: make(map[scope]map[*crowd]bool),
+		ofOwner: make(map[string]*btree.BTreeG[*pending]), crowds: make(map[crowdKey]*crowd), watches: make(map[scope]map[string]*watch),
 		dependents: make(map[uuid.UUID]map[*pending]bool), nowhere: make(map[string]bool),
 		sessions: make(map[uuid.UUID]*holding), holders: make(map[string]*holder),
 	}
