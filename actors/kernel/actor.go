@@ -70,7 +70,9 @@ func (a *Actor) Receive(ctx actor.Context) {
 		a.drained()
 	case actor.SystemMessage, actor.AutoReceiveMessage:
 	default:
-		if a.draining { // the next owner will ask the agent
+		if a.draining { // of everything else the next owner will ask the agent
+			a.box.Add(a.core.Leave(msg))
+			a.drained()
 			return
 		}
 		if start, ok := msg.(*protocol.Start); ok {
@@ -83,9 +85,9 @@ func (a *Actor) Receive(ctx actor.Context) {
 	}
 }
 
-// drained tells the session when everything that has been committed is carried out.
+// drained tells the session when everything that has been committed is carried out, and no agent is at work on it.
 func (a *Actor) drained() {
-	if a.draining && a.box.Idle() {
+	if a.draining && a.box.Idle() && !a.core.Creating() {
 		a.ctx.Send(a.ctx.Parent(), &protocol.Drained{ID: a.ctx.Self().Id})
 	}
 }

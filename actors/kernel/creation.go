@@ -25,6 +25,10 @@ func (c *Core) start(e *protocol.Start) []outbox.Effect {
 		c.Row.StatusChanged = &now
 	}
 	c.Stage = Starting
+	if c.unsent() {
+		c.Row.StatusInfo = text("") // before anything is sent: from here on it may be on its way
+		return []outbox.Effect{c.patch("sending", record.FieldStatusInfo), c.send(CallCreate, createTimeout)}
+	}
 	if c.uncertain { // a create may have been sent before a takeover: learn what the agent has
 		return []outbox.Effect{c.send(CallProbe, probeTimeout)}
 	}

@@ -130,6 +130,9 @@ func (c *Core) retry() []outbox.Effect {
 func (c *Core) recover(e *Recover) []outbox.Effect {
 	switch c.Row.Status {
 	case backendai.Scheduled, backendai.Preparing, backendai.Pulling:
+		if c.unsent() {
+			return nil // the session sends Start again
+		}
 		c.uncertain, c.uncertAt, c.doubtful = true, e.Now, true // the session sends Start again
 		c.lateUntil = e.Now.Add(settleTime)
 	case backendai.Running:

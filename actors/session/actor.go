@@ -175,6 +175,9 @@ func (a *Actor) perform(effect outbox.Effect) {
 		a.spawn(e)
 	case TellKernel:
 		if pid := a.kernels[e.KernelID]; pid != nil {
+			if a.draining != nil { // it answers when that is done, too
+				a.draining[pid.Id] = true
+			}
 			a.ctx.Send(pid, e.Message)
 		}
 	case ToScheduler:
