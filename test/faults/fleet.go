@@ -99,12 +99,13 @@ func (a *agent) start(crashed bool) error {
 // end makes the agent vanish; its kernels live on.
 func (a *agent) end() error {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.up = false
+	fake := a.fake
+	a.mu.Unlock()
 	if a.wire != nil {
 		a.wire.Refuse()
 	}
-	return a.fake.Stop()
+	return fake.Stop() // it waits for calls, which may want to publish something
 }
 
 // live sends heartbeats.

@@ -76,7 +76,9 @@ func portOf(addr string) (port int) {
 }
 
 func (g *ground) startPG(ctx context.Context) (err error) {
-	if g.pg, err = embedded.New(embedded.Config{Dir: filepath.Join(g.dir, "pg"), Port: g.pgPort, MaxConns: 300}); err != nil {
+	// What was committed must have been written when a server is killed, if not to the disk.
+	written := map[string]string{"synchronous_commit": "on", "full_page_writes": "on"}
+	if g.pg, err = embedded.New(embedded.Config{Dir: filepath.Join(g.dir, "pg"), Port: g.pgPort, MaxConns: 300, Settings: written}); err != nil {
 		return err
 	}
 	return g.pg.Start(ctx)

@@ -75,14 +75,14 @@ func (w *world) inject(ctx context.Context, f fault) (heal func() error, err err
 	case restartAgent:
 		return func() error { return a.start(false) }, a.end()
 	case crashAgent:
-		_ = a.end() // that a call does not end in time does not matter to what has crashed
+		err := a.end()
 		lost := w.bereave(a.ID)
 		return func() error {
 			if err := a.start(true); err != nil {
 				return err
 			}
 			return w.mourn(ctx, lost)
-		}, nil
+		}, err
 	}
 	return nothing, nil
 }
