@@ -15,6 +15,8 @@ import (
 const (
 	// lookPeriod is how often an owner looks whether a member has been there for long enough, or whether something was missed.
 	lookPeriod = time.Second
+	// backFor is how long a node that has lost its lease and joined again leaves shards alone that nobody has claimed.
+	backFor = 4 * time.Second
 	// drainPatience is how long the actors of a shard may take to carry out what is committed before the shard is handed over anyway;
 	// its next owner then finishes it from the rows.
 	drainPatience = time.Second
@@ -35,6 +37,11 @@ type handedOver struct {
 
 // follow takes a new view of the cluster.
 func (o *Owner) follow(v *membership.View) {
+	if _, member := v.Member(v.Self); !member {
+		o.away = true
+	} else if o.away {
+		o.away, o.backAt = false, time.Now()
+	}
 	o.view = v
 	var moved []int32
 	for s, address := range Routes(*v, o.svc.Router.Shards()) {
@@ -91,7 +98,7 @@ func (o *Owner) look() {
 		return
 	}
 	o.lookLater(lookPeriod)
-	h := Holding{Owned: o.epochs, Unsure: o.unsure, Busy: make(map[int32]bool, len(o.busy)+len(o.pending))}
+	h := Holding{Owned: o.epochs, Back: time.Since(o.backAt) < backFor, Unsure: o.unsure, Busy: make(map[int32]bool, len(o.busy)+len(o.pending))}
 	for s := range o.busy {
 		h.Busy[s] = true
 	}

@@ -78,6 +78,8 @@ type Owner struct {
 	hands   Hands
 	ctx     actor.Context
 	view    *membership.View
+	away    bool      // the lease is lost
+	backAt  time.Time // when the node became a member again after that
 	timer   *time.Timer
 	busy    map[int32]bool // being handed over or renewed
 	unsure  map[int32]bool // renewed, as far as is known

@@ -24,6 +24,9 @@ type Holding struct {
 	Owned map[int32]int64 // epochs
 	// Unsure: of those, the ones whose renewal has begun and is not known to have succeeded.
 	Unsure map[int32]bool
+	// Back: the node has just become a member again after its lease was lost. When etcd was away for all, the others come back one after
+	// another, and their shards look free until then: nothing is taken.
+	Back bool
 	// Busy: shards that are being taken, handed over or renewed; they are left alone.
 	Busy map[int32]bool
 }
@@ -54,7 +57,9 @@ func PlanFor(v membership.View, h Holding, shards int, now time.Time, delay time
 		case owned && (!claimed || h.Unsure[s]):
 			p.Renew = append(p.Renew, s)
 		case !owned && wanted[s] == self.Name && (mine || !claimed):
-			p.Take = append(p.Take, s)
+			if mine || !h.Back {
+				p.Take = append(p.Take, s)
+			}
 		case !owned && mine:
 			p.Give = append(p.Give, s) // claimed, but not wanted any more before it was taken
 		}

@@ -123,3 +123,15 @@ func TestRoutes(t *testing.T) {
 		t.Error("the view has been changed")
 	}
 }
+
+// After etcd was away for all, the first node that is back sees only itself: it keeps what it has and leaves the rest to those who come.
+func TestPlanOfANodeThatIsBack(t *testing.T) {
+	v := viewOf("alpha", "alpha", "1:alpha")
+	p := PlanFor(v, Holding{Owned: map[int32]int64{0: 1}, Back: true}, 4, noon, joinDelay)
+	if !slices.Equal(p.Renew, []int32{0}) || !slices.Equal(p.Take, []int32{1}) || p.Give != nil || p.Drop != nil {
+		t.Errorf("%+v", p)
+	}
+	if p := PlanFor(v, Holding{Owned: map[int32]int64{0: 1}}, 4, noon, joinDelay); !slices.Equal(p.Take, []int32{1, 2, 3}) {
+		t.Errorf("a while later %+v", p)
+	}
+}
