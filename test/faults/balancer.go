@@ -64,6 +64,9 @@ func (b *balancer) adapt(example string, nodes []*node) string {
 				}
 			}
 			placed = true
+		case len(fields) == 2 && fields[0] == "backend":
+			placed = false
+			out = append(out, line)
 		case len(fields) == 1 && fields[0] == "global":
 			out = append(out, line, "    stats socket "+b.socket+" mode 600 level admin")
 		default:
@@ -88,10 +91,10 @@ func (b *balancer) up() ([]string, error) {
 	if err != nil || len(rows) == 0 {
 		return nil, fmt.Errorf("haproxy's statistics: %v", err)
 	}
-	name, state := slices.Index(rows[0], "svname"), slices.Index(rows[0], "status")
+	backend, name, state := slices.Index(rows[0], "# pxname"), slices.Index(rows[0], "svname"), slices.Index(rows[0], "status")
 	var list []string
 	for _, r := range rows[1:] {
-		if name >= 0 && state >= 0 && strings.HasPrefix(r[state], "UP") && r[name] != "BACKEND" {
+		if min(backend, name, state) >= 0 && r[backend] == "managers" && strings.HasPrefix(r[state], "UP") && r[name] != "BACKEND" {
 			list = append(list, r[name])
 		}
 	}
