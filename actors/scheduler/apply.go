@@ -34,7 +34,9 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 	case *protocol.Ending:
 		for _, id := range e.KernelIDs {
 			if a := c.allocs[id]; a != nil && a.CountsForUser {
-				a.CountsForUser = false
+				ending := *a // shared with clones: replaced, never changed
+				ending.CountsForUser = false
+				c.allocs[id] = &ending
 				c.charge(a, negative(a.Slots), -1)
 			}
 		}
@@ -172,7 +174,9 @@ func (c *Core) settle(e *protocol.Settle) {
 		owner.Main = false // the session is counted already
 		c.charge(&owner, diff, 0)
 	}
-	a.Slots = e.Slots
+	settled := *a
+	settled.Slots = e.Slots
+	c.allocs[e.KernelID] = &settled
 	c.touched[a.Agent] = true
 	c.wake(true)
 }
@@ -192,8 +196,10 @@ func (c *Core) agentState(s protocol.AgentState) {
 		a.AgentState = s
 	} else {
 		a = &Agent{AgentState: s}
-		for _, alloc := range c.kernels[s.ID] { // of an agent that comes back, or came after them in a load
-			a.Occupied = a.Occupied.Add(alloc.Slots)
+		for _, alloc := range c.allocs { // kernels of an agent that comes back, or came after them in a load
+			if alloc.Agent == s.ID {
+				a.Occupied = a.Occupied.Add(alloc.Slots)
+			}
 		}
 		c.agents[s.ID] = a
 		at, _ := slices.BinarySearch(c.order, s.ID)

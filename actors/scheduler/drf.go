@@ -24,8 +24,23 @@ type holder struct {
 	known  bool
 }
 
+// regroupHoldings adds up who takes what; only drf wants to know.
+func (c *Core) regroupHoldings() {
+	c.sessions, c.holders = nil, nil
+	if c.Policy.Name != policyDRF {
+		return
+	}
+	c.sessions, c.holders = make(map[uuid.UUID]*holding), make(map[string]*holder)
+	for _, a := range c.allocs {
+		c.hold(a.SessionID, a.AccessKey, a.Slots, 1)
+	}
+}
+
 // hold changes what a session takes.
 func (c *Core) hold(session uuid.UUID, owner string, slots backendai.ResourceSlots, kernels int) {
+	if c.sessions == nil {
+		return
+	}
 	h := c.sessions[session]
 	if h == nil {
 		h = &holding{owner: owner}

@@ -113,21 +113,26 @@ func (c *Core) within(p *pending, kind scopeKind) bool {
 // fitsQuota tells used (only what is known of it) + requested ≤ limit, without building the sum.
 func fitsQuota(used, requested, limit backendai.ResourceSlots, known *backendai.KnownSlots) bool {
 	for _, name := range known.Names() {
-		if !used.Get(name).Add(requested.Get(name)).LessEq(limit.Get(name)) {
+		if !atMost(used.Get(name).Add(requested.Get(name)), limit.Get(name)) {
 			return false
 		}
 	}
 	for name, amount := range requested.All() {
-		if _, ok := known.Type(name); !ok && !amount.LessEq(limit.Get(name)) {
+		if _, ok := known.Type(name); !ok && !atMost(amount, limit.Get(name)) {
 			return false
 		}
 	}
 	for name, amount := range limit.All() {
-		if _, ok := known.Type(name); !ok && !requested.Get(name).LessEq(amount) {
+		if _, ok := known.Type(name); !ok && !atMost(requested.Get(name), amount) {
 			return false
 		}
 	}
 	return true
+}
+
+// atMost is ≤ with a short way for the limit that most have.
+func atMost(amount, limit backendai.Decimal) bool {
+	return limit.IsInf() && amount.IsFinite() || amount.LessEq(limit)
 }
 
 func reservedTime(_ *Core, p *pending, now time.Time) string {

@@ -38,7 +38,10 @@ type pending struct {
 
 const degree = 16
 
-func sortedByAge() *btree.BTreeG[*pending] { return btree.NewG(degree, older) }
+// sorted makes an empty tree. There can be as many as there are crowds: all of a core share their spare nodes.
+func (c *Core) sorted(before btree.LessFunc[*pending]) *btree.BTreeG[*pending] {
+	return btree.NewWithFreeListG(degree, before, c.spare)
+}
 
 func older(a, b *pending) bool { return compareAge(a, b) < 0 }
 
@@ -110,7 +113,7 @@ func (c *Core) ready(p *pending) {
 	}
 	own := c.ofOwner[p.AccessKey]
 	if own == nil {
-		own = sortedByAge()
+		own = c.sorted(older)
 		c.ofOwner[p.AccessKey] = own
 	}
 	own.ReplaceOrInsert(p)
@@ -132,12 +135,13 @@ func (c *Core) unready(p *pending) {
 
 // regroup sorts the ready sessions as a policy wants them and lets the next pass look at every one.
 func (c *Core) regroup() {
-	c.fresh, c.stale = sortedByAge(), sortedByAge()
+	c.fresh, c.stale = c.sorted(older), c.sorted(older)
 	clear(c.ofOwner)
 	clear(c.crowds)
 	clear(c.watches)
 	c.clock.Clear(false)
 	c.parked = 0
+	c.regroupHoldings()
 	c.queue.Ascend(func(p *pending) bool {
 		p.parked, p.crowd, p.leads = notParked, nil, nil
 		c.ready(p)
@@ -266,7 +270,7 @@ func (c *Core) join(p *pending, where scope) {
 	key := c.crowdOf(p, where)
 	g := c.crowds[key]
 	if g == nil {
-		g = &crowd{key: key, members: btree.NewG(degree, c.turns())}
+		g = &crowd{key: key, members: c.sorted(c.turns())}
 		c.crowds[key] = g
 		if c.watches[where] == nil {
 			c.watches[where] = make(map[string]*watch)

@@ -41,14 +41,14 @@ type Core struct {
 	ofOwner    map[string]*btree.BTreeG[*pending] // the same by access key, for drf
 	clock      *btree.BTreeG[*pending]            // those that wait for their start time, by it
 	parked     int
+	spare      *btree.FreeListG[*pending]
 	crowds     map[crowdKey]*crowd
 	watches    map[scope]map[string]*watch     // by the text of the limit
 	dependents map[uuid.UUID]map[*pending]bool // by what they wait for
 	byID       map[uuid.UUID]*pending
-	placing    map[uuid.UUID]*pending                        // not in the queue: sent to the session, not yet acknowledged
-	nowhere    map[string]bool                               // sizes of requests for which no agent had room, since anything was freed
-	allocs     map[uuid.UUID]*protocol.Allocation            // by kernel
-	kernels    map[string]map[uuid.UUID]*protocol.Allocation // the same by agent, also of agents that are not known (yet)
+	placing    map[uuid.UUID]*pending             // not in the queue: sent to the session, not yet acknowledged
+	nowhere    map[string]bool                    // sizes of requests for which no agent had room, since anything was freed
+	allocs     map[uuid.UUID]*protocol.Allocation // by kernel
 	keys       map[string]*usage
 	groups     map[uuid.UUID]*usage
 	domains    map[string]*usage
@@ -66,16 +66,18 @@ type Core struct {
 
 // NewCore makes an empty scheduler for a scaling group.
 func NewCore(group string, policy protocol.Policy, known *backendai.KnownSlots) *Core {
-	return &Core{
+	c := &Core{
 		Group: group, Policy: policy, Known: known,
 		agents: make(map[string]*Agent), byID: make(map[uuid.UUID]*pending), allocs: make(map[uuid.UUID]*protocol.Allocation),
 		keys: make(map[string]*usage), groups: make(map[uuid.UUID]*usage), domains: make(map[string]*usage),
-		kernels: make(map[string]map[uuid.UUID]*protocol.Allocation), touched: make(map[string]bool), owners: make(map[string]bool), placing: make(map[uuid.UUID]*pending),
-		index: newIndex(), queue: sortedByAge(), fresh: sortedByAge(), stale: sortedByAge(), clock: btree.NewG(degree, earlier),
+		touched: make(map[string]bool), owners: make(map[string]bool), placing: make(map[uuid.UUID]*pending),
+		index: newIndex(), spare: btree.NewFreeListG[*pending](256),
 		ofOwner: make(map[string]*btree.BTreeG[*pending]), crowds: make(map[crowdKey]*crowd), watches: make(map[scope]map[string]*watch),
 		dependents: make(map[uuid.UUID]map[*pending]bool), nowhere: make(map[string]bool),
-		sessions: make(map[uuid.UUID]*holding), holders: make(map[string]*holder),
 	}
+	c.queue, c.fresh, c.stale, c.clock = c.sorted(older), c.sorted(older), c.sorted(older), c.sorted(earlier)
+	c.regroupHoldings()
+	return c
 }
 
 // Due reports whether a pass has something to look at.
@@ -108,10 +110,6 @@ func (c *Core) allocate(a *protocol.Allocation) {
 		return
 	}
 	c.allocs[a.KernelID] = a
-	if c.kernels[a.Agent] == nil {
-		c.kernels[a.Agent] = make(map[uuid.UUID]*protocol.Allocation)
-	}
-	c.kernels[a.Agent][a.KernelID] = a
 	if agent := c.agents[a.Agent]; agent != nil {
 		c.occupy(agent, agent.Occupied.Add(a.Slots))
 	}
@@ -129,10 +127,6 @@ func (c *Core) free(kernel uuid.UUID) {
 		return
 	}
 	delete(c.allocs, kernel)
-	delete(c.kernels[a.Agent], kernel)
-	if len(c.kernels[a.Agent]) == 0 {
-		delete(c.kernels, a.Agent)
-	}
 	if agent := c.agents[a.Agent]; agent != nil {
 		c.occupy(agent, agent.Occupied.Sub(a.Slots))
 	}

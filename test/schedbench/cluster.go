@@ -167,7 +167,7 @@ func (w *world) park(n int) {
 		case 5:
 			s.Limits.Domain = backendai.SlotsOf("cpu", "1", "mem", "1g")
 		}
-		w.enqueue(s)
+		w.core.Apply(&protocol.Enqueue{Session: s}, w.now) // they never start: nothing of them need be kept here
 	}
 	w.pass()
 }

@@ -52,7 +52,7 @@ func throughput(policy string, agents, pending, parked int, during time.Duration
 		}
 	}
 	fill := float64(filled) / (spent() - begin).Seconds()
-	for len(w.queued) < pending+parked {
+	for len(w.queued) < pending {
 		w.enqueue(w.session())
 	}
 	t := Throughput{Policy: policy, Agents: agents, Pending: pending, Parked: parked, FillRate: fill}
