@@ -26,8 +26,10 @@ type PendingSession struct {
 	StartsAt     *time.Time
 	Kernels      []PendingKernel // main first
 	DependsOn    []Dependency
-	Retries      int
-	Limits       Limits
+	// Unmeetable are those of DependsOn that have ended without success, so that this one waits in vain. Only explanations look at it.
+	Unmeetable []uuid.UUID
+	Retries    int
+	Limits     Limits
 }
 
 // PendingKernel is one container to place.
@@ -91,8 +93,11 @@ type LimitsChanged struct {
 	Limits    Limits
 }
 
-// DependencyDone tells schedulers that a batch session ended in success.
-type DependencyDone struct{ SessionID uuid.UUID }
+// DependencyDone tells schedulers that a batch session ended in success or, with Failed, that a session ended otherwise.
+type DependencyDone struct {
+	SessionID uuid.UUID
+	Failed    bool
+}
 
 // PolicyChanged brings a scaling group's scheduler and its options.
 type PolicyChanged struct{ Policy Policy }

@@ -20,6 +20,7 @@ const retriedAtTick = 300
 
 // Apply takes one event into the state. Effects that do not need a pass are returned at once.
 func (c *Core) Apply(event any, now time.Time) []Effect {
+	c.changes++
 	switch e := event.(type) {
 	case *protocol.SchedulerLoaded:
 		c.load(e, now)
@@ -51,7 +52,7 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 			c.setLimits(p, e.Limits)
 		}
 	case *protocol.DependencyDone:
-		c.dependencyDone(e.SessionID)
+		c.dependencyDone(e.SessionID, e.Failed)
 	case *protocol.PolicyChanged:
 		c.Policy = e.Policy
 		c.regroup()
@@ -261,12 +262,15 @@ func sameSlots(a, b *backendai.KnownSlots) bool {
 	return true
 }
 
-func (c *Core) dependencyDone(id uuid.UUID) {
+func (c *Core) dependencyDone(id uuid.UUID, failed bool) {
 	for p := range c.dependents[id] {
 		for i := range p.DependsOn {
 			if p.DependsOn[i].ID == id {
-				p.DependsOn[i].Success = true
+				p.DependsOn[i].Success = !failed
 			}
+		}
+		if failed && !slices.Contains(p.Unmeetable, id) {
+			p.Unmeetable = append(slices.Clip(p.Unmeetable), id)
 		}
 		if p.parked == forSession {
 			c.unpark(p)

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,11 +34,12 @@ func (c *Core) Pass(now time.Time) ([]Effect, error) {
 	}
 	lastTry := now.UTC().Format(lastTryFormat)
 	for p := policy.pick(c); p != nil; p = policy.pick(c) {
-		passed, failed, wait, where := c.evaluate(p, now)
-		attempt := protocol.SchedulerData{LastTry: lastTry, Failed: failed, Passed: passed}
-		if len(failed) > 0 {
+		v := c.evaluate(p, now)
+		attempt := protocol.SchedulerData{LastTry: lastTry, Failed: v.failed, Passed: v.passed}
+		if len(v.failed) > 0 {
+			c.note(p, finding{at: now, reasons: v.reasons})
 			effects = append(effects, c.report(p, attempt, infoPredicates, uuid.Nil))
-			c.park(p, wait, where)
+			c.park(p, v.wait, v.where)
 			if p.leads != nil {
 				c.followUp(p)
 			}
@@ -48,9 +50,10 @@ func (c *Core) Pass(now time.Time) ([]Effect, error) {
 			if p.leads != nil {
 				c.followUp(p)
 			}
+			c.note(p, finding{at: now, obstacle: obstacle})
 			attempt.Msg = obstacle.text
 			effects = append(effects, c.report(p, attempt, infoNoAgent, obstacle.kernel))
-			c.blocked = true
+			c.blocked, c.holdsUp = true, p
 			break
 		}
 		c.reserve(p, placement, now)
@@ -58,6 +61,23 @@ func (c *Core) Pass(now time.Time) ([]Effect, error) {
 	}
 	c.due = false
 	return append(effects, c.Books()...), nil
+}
+
+// note keeps what a look at a session has found, and since when it has been that.
+func (c *Core) note(p *pending, f finding) {
+	f.changes, f.since = c.changes, f.at
+	if !p.found.at.IsZero() && p.found.alike(f) {
+		f.since = p.found.since
+	}
+	p.found = f
+}
+
+// alike tells whether two findings are of the same kinds, whatever the numbers.
+func (f finding) alike(g finding) bool {
+	if (f.obstacle == nil) != (g.obstacle == nil) || f.obstacle != nil && f.obstacle.kind != g.obstacle.kind {
+		return false
+	}
+	return slices.EqualFunc(f.reasons, g.reasons, func(a, b Reason) bool { return a.Kind == b.Kind })
 }
 
 func (c *Core) report(p *pending, d protocol.SchedulerData, info string, kernel uuid.UUID) Effect {
@@ -86,8 +106,11 @@ func (c *Core) timeOuts(now time.Time) (effects []Effect) {
 
 // obstacle is why a session could not be placed, and at which of its kernels (zero: the session).
 type obstacle struct {
+	kind   ReasonKind
 	text   string
 	kernel uuid.UUID
+	agent  string // designated
+	short  []Shortage
 }
 
 // place finds an agent for every kernel and changes nothing.
@@ -104,20 +127,20 @@ func (c *Core) placeTogether(policy policy, p *pending, placement *protocol.Plac
 	first := p.Kernels[0]
 	for _, k := range p.Kernels[1:] {
 		if k.Architecture != first.Architecture {
-			return &obstacle{text: "Cannot assign multiple kernels with different architectureon single node session"}
+			return &obstacle{kind: MixesArchitectures, text: "Cannot assign multiple kernels with different architectureon single node session"}
 		}
 	}
 	agent, problem := c.designated(first.Agent, p.requested, p.requested)
 	if first.Agent == "" {
 		if !c.index.has(first.Architecture) {
-			return &obstacle{text: fmt.Sprintf("No agents found to be compatible with the image acrhitecture (image[0]: %s, arch: %s)", first.Image, first.Architecture)}
+			return &obstacle{kind: WaitsForAgent, text: fmt.Sprintf("No agents found to be compatible with the image acrhitecture (image[0]: %s, arch: %s)", first.Image, first.Architecture)}
 		}
 		if len(c.nowhere) == 0 || !c.nowhere[c.sizeOf(p)] {
 			agent = policy.choose(c.index, first.Architecture, p.requested)
 		}
 		if agent == nil {
 			c.nowhere[c.sizeOf(p)] = true
-			return &obstacle{text: fmt.Sprintf("Could not find a contiguous resource region in any agent big enough to host the session (%s)", p.ID)}
+			return &obstacle{kind: WaitsForAgent, text: fmt.Sprintf("Could not find a contiguous resource region in any agent big enough to host the session (%s)", p.ID)}
 		}
 		policy.assigned(p, p.requested)
 	}
@@ -143,10 +166,10 @@ func (c *Core) placeEach(policy policy, p *pending, placement *protocol.Placemen
 		agent, problem := c.designated(k.Agent, k.Slots, p.requested)
 		if k.Agent == "" {
 			if !c.index.has(k.Architecture) {
-				return &obstacle{kernel: k.ID, text: fmt.Sprintf("No agents found to be compatible with the image acrhitecture (image: %s, arch: %s)", k.Image, k.Architecture)}
+				return &obstacle{kind: WaitsForGang, kernel: k.ID, text: fmt.Sprintf("No agents found to be compatible with the image acrhitecture (image: %s, arch: %s)", k.Image, k.Architecture)}
 			}
 			if agent = policy.choose(c.index, k.Architecture, k.Slots); agent == nil {
-				return &obstacle{kernel: k.ID, text: fmt.Sprintf("Could not find a contiguous resource region in any agent big enough to host a kernel in the session (%s)", p.ID)}
+				return &obstacle{kind: WaitsForGang, kernel: k.ID, text: fmt.Sprintf("Could not find a contiguous resource region in any agent big enough to host a kernel in the session (%s)", p.ID)}
 			}
 		}
 		if problem != nil {
@@ -175,11 +198,11 @@ func (c *Core) designated(id string, need, shown backendai.ResourceSlots) (*Agen
 	}
 	a := c.agents[id]
 	if a == nil {
-		return nil, &obstacle{text: fmt.Sprintf("No such agent: %s", id)}
+		return nil, &obstacle{kind: WaitsForDesignated, agent: id, text: fmt.Sprintf("No such agent: %s", id)}
 	}
 	for name, amount := range a.Available.All() {
 		if !need.Get(name).LessEq(amount) {
-			return nil, &obstacle{text: fmt.Sprintf("The designated agent (%s) does not have the enough remaining capacity (%s, requested: %s, available: %s).",
+			return nil, &obstacle{kind: WaitsForDesignated, agent: id, short: shortOf(backendai.ResourceSlots{}, need, a.Available), text: fmt.Sprintf("The designated agent (%s) does not have the enough remaining capacity (%s, requested: %s, available: %s).",
 				id, name, shown.Get(name), amount)}
 		}
 	}
@@ -194,6 +217,7 @@ func (c *Core) reserve(p *pending, placement *protocol.Placement, now time.Time)
 			AccessKey: p.AccessKey, GroupID: p.GroupID, DomainName: p.DomainName, CountsForUser: true,
 		})
 	}
+	c.changes++
 	p.placing, p.placedAt = placement, now
 	c.placing[p.ID] = p
 	c.dequeue(p)

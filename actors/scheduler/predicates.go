@@ -11,10 +11,10 @@ import (
 )
 
 // predicate is a condition under which a session may be placed at all. It returns
-// "" or what stands in the way, in the words clients know (spec/scheduling-lifecycle §8).
+// nil or what stands in the way, and that in the words clients know (spec/scheduling-lifecycle §8).
 type predicate struct {
 	name  string
-	check func(c *Core, p *pending, now time.Time) string
+	check func(c *Core, p *pending, now time.Time) (*Reason, string)
 	wait  parking
 	kind  scopeKind
 }
@@ -40,27 +40,37 @@ var allPassed = func() (names []protocol.PredicateName) {
 
 // evaluate checks all predicates. Where any fails, it also tells what to wait for: rather what only
 // concerns this session than a quota, which it would wait for in a crowd.
-func (c *Core) evaluate(p *pending, now time.Time) (passed []protocol.PredicateName, failed []protocol.PredicateFailure, wait parking, where scope) {
+func (c *Core) evaluate(p *pending, now time.Time) (v verdict) {
 	for i, pr := range predicates {
-		msg := pr.check(c, p, now)
-		if msg == "" {
-			if failed != nil {
-				passed = append(passed, allPassed[i])
+		reason, msg := pr.check(c, p, now)
+		if reason == nil {
+			if v.failed != nil {
+				v.passed = append(v.passed, allPassed[i])
 			}
 			continue
 		}
-		if failed == nil {
-			passed = append(make([]protocol.PredicateName, 0, len(predicates)), allPassed[:i]...)
+		if v.failed == nil {
+			v.passed = append(make([]protocol.PredicateName, 0, len(predicates)), allPassed[:i]...)
 		}
-		failed = append(failed, protocol.PredicateFailure{Name: pr.name, Msg: msg})
-		if wait == notParked || wait == forQuota && pr.wait != forQuota {
-			wait, where = pr.wait, scopeOf(p, pr.kind)
+		v.failed = append(v.failed, protocol.PredicateFailure{Name: pr.name, Msg: msg})
+		v.reasons = append(v.reasons, *reason)
+		if v.wait == notParked || v.wait == forQuota && pr.wait != forQuota {
+			v.wait, v.where = pr.wait, scopeOf(p, pr.kind)
 		}
 	}
-	if failed == nil {
-		return allPassed, []protocol.PredicateFailure{}, notParked, scope{}
+	if v.failed == nil {
+		v.passed, v.failed = allPassed, []protocol.PredicateFailure{}
 	}
-	return passed, failed, wait, where
+	return v
+}
+
+// verdict is what the predicates say of a session.
+type verdict struct {
+	passed  []protocol.PredicateName
+	failed  []protocol.PredicateFailure
+	reasons []Reason // one for each that failed
+	wait    parking
+	where   scope
 }
 
 func scopeOf(p *pending, kind scopeKind) scope {
@@ -135,64 +145,94 @@ func atMost(amount, limit backendai.Decimal) bool {
 	return limit.IsInf() && amount.IsFinite() || amount.LessEq(limit)
 }
 
-func reservedTime(_ *Core, p *pending, now time.Time) string {
+func reservedTime(_ *Core, p *pending, now time.Time) (*Reason, string) {
 	if p.Type == backendai.Batch && p.StartsAt != nil && now.Before(*p.StartsAt) {
-		return "Before start time"
+		return &Reason{Kind: WaitsForStart, StartsAt: p.StartsAt}, "Before start time"
 	}
-	return ""
+	return nil, ""
 }
 
-func concurrency(c *Core, p *pending, _ time.Time) string {
+func concurrency(c *Core, p *pending, _ time.Time) (*Reason, string) {
 	if c.within(p, concurrencyScope) {
-		return ""
+		return nil, ""
 	}
-	return fmt.Sprintf("You cannot run more than %d concurrent sessions", p.Limits.MaxConcurrentSessions)
+	limit := p.Limits.MaxConcurrentSessions
+	return &Reason{Kind: WaitsForSlot, Scope: &Scope{"keypair", p.AccessKey}, Sessions: &SessionCount{used(c.keys, p.AccessKey).sessions, limit}},
+		fmt.Sprintf("You cannot run more than %d concurrent sessions", limit)
 }
 
-func dependencies(_ *Core, p *pending, _ time.Time) string {
+func dependencies(_ *Core, p *pending, _ time.Time) (*Reason, string) {
 	var open []string
+	var r *Reason
 	for _, d := range p.DependsOn {
-		if !d.Success {
-			open = append(open, fmt.Sprintf("%s (%s)", d.Name, d.ID))
+		if d.Success {
+			continue
 		}
+		if r == nil {
+			r = &Reason{Kind: WaitsForDependency}
+		}
+		never := slices.Contains(p.Unmeetable, d.ID)
+		r.Never = r.Never || never
+		r.Dependencies = append(r.Dependencies, UnmetDependency{d.ID, d.Name, never})
+		open = append(open, fmt.Sprintf("%s (%s)", d.Name, d.ID))
 	}
-	if len(open) == 0 {
-		return ""
+	if r == nil {
+		return nil, ""
 	}
-	return fmt.Sprintf("Waiting dependency sessions to finish as success. (%s)", strings.Join(open, ", "))
+	return r, fmt.Sprintf("Waiting dependency sessions to finish as success. (%s)", strings.Join(open, ", "))
 }
 
-func keypairLimit(c *Core, p *pending, _ time.Time) string {
-	return overQuota(c, "keypair", p, keypairScope, p.Limits.Keypair)
+func keypairLimit(c *Core, p *pending, _ time.Time) (*Reason, string) {
+	return overQuota(c, p, keypairScope, "keypair", p.AccessKey)
 }
 
-func groupLimit(c *Core, p *pending, _ time.Time) string {
-	return overQuota(c, "group", p, groupScope, p.Limits.Group)
+func groupLimit(c *Core, p *pending, _ time.Time) (*Reason, string) {
+	if c.within(p, groupScope) { // the name costs
+		return nil, ""
+	}
+	return overQuota(c, p, groupScope, "group", p.GroupID.String())
 }
 
-func domainLimit(c *Core, p *pending, _ time.Time) string {
-	return overQuota(c, "domain", p, domainScope, p.Limits.Domain)
+func domainLimit(c *Core, p *pending, _ time.Time) (*Reason, string) {
+	return overQuota(c, p, domainScope, "domain", p.DomainName)
 }
 
-func overQuota(c *Core, name string, p *pending, kind scopeKind, limit backendai.ResourceSlots) string {
+func overQuota(c *Core, p *pending, kind scopeKind, word, name string) (*Reason, string) {
 	if c.within(p, kind) {
-		return ""
+		return nil, ""
 	}
-	return fmt.Sprintf("Your %s resource quota is exceeded. (%s)", name, limit.Humanized(c.Known))
+	limit := limitOf(p, kind)
+	short := shortOf(c.usedOf(scopeOf(p, kind)).Normalize(c.Known), p.requested, limit)
+	r := &Reason{Kind: WaitsForQuota, Scope: &Scope{word, name}, Short: short}
+	for _, s := range short {
+		r.Never = r.Never || !s.Requested.LessEq(s.Limit)
+	}
+	return r, fmt.Sprintf("Your %s resource quota is exceeded. (%s)", word, limit.Humanized(c.Known))
+}
+
+// shortOf lists the slots in which used + requested exceeds the limit.
+func shortOf(used, requested, limit backendai.ResourceSlots) (list []Shortage) {
+	sum := used.Add(requested)
+	for _, name := range sum.Exceeding(limit) {
+		list = append(list, Shortage{Slot: name, Used: used.Get(name), Limit: limit.Get(name), Requested: requested.Get(name),
+			Missing: sum.Get(name).Sub(limit.Get(name))})
+	}
+	return list
 }
 
 // scalingGroupAccess checks rights, not resources, despite the name it is recorded under.
-func scalingGroupAccess(c *Core, p *pending, _ time.Time) string {
+func scalingGroupAccess(c *Core, p *pending, _ time.Time) (*Reason, string) {
 	if len(p.Limits.ScalingGroups) == 0 {
-		return "You do not have any scaling groups allowed to use."
+		return &Reason{Kind: WaitsForAccess, Scope: &Scope{"scaling-group", c.Group}}, "You do not have any scaling groups allowed to use."
 	}
 	types, ok := p.Limits.ScalingGroups[c.Group]
 	switch {
 	case !ok:
-		return fmt.Sprintf("You do not have access to the scaling group '%s'.", c.Group)
+		return &Reason{Kind: WaitsForAccess, Scope: &Scope{"scaling-group", c.Group}}, fmt.Sprintf("You do not have access to the scaling group '%s'.", c.Group)
 	case !slices.Contains(types, p.Type):
 		// The space at the end is the original's.
-		return fmt.Sprintf("The scaling group '%s' does not accept the session type '%s'. ", c.Group, p.Type)
+		return &Reason{Kind: WaitsForType, Scope: &Scope{"scaling-group", c.Group}, SessionType: p.Type, AllowedTypes: types},
+			fmt.Sprintf("The scaling group '%s' does not accept the session type '%s'. ", c.Group, p.Type)
 	}
-	return ""
+	return nil, ""
 }

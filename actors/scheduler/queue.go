@@ -34,6 +34,16 @@ type pending struct {
 	stale     bool   // among the ready ones: has failed so often that others may go first
 	placing   *protocol.Placement
 	placedAt  time.Time
+	found     finding
+}
+
+// finding is what the last look at a session has found.
+type finding struct {
+	at       time.Time
+	changes  uint64    // of the core, then
+	since    time.Time // since when it is of this kind
+	reasons  []Reason  // failed predicates
+	obstacle *obstacle // otherwise
 }
 
 const degree = 16

@@ -53,8 +53,10 @@ type Core struct {
 	groups     map[uuid.UUID]*usage
 	domains    map[string]*usage
 
-	due      bool // something has happened that a pass could act on
-	blocked  bool // the last pass ended at a session that fits nowhere; newcomers wait behind it
+	changes  uint64   // counts what may make an explanation obsolete
+	holdsUp  *pending // whom blocked is about
+	due      bool     // something has happened that a pass could act on
+	blocked  bool     // the last pass ended at a session that fits nowhere; newcomers wait behind it
 	touched  map[string]bool
 	owners   map[string]bool
 	sessions map[uuid.UUID]*holding

@@ -1,0 +1,201 @@
+package scheduler
+
+import (
+	"slices"
+	"time"
+
+	"github.com/google/btree"
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+)
+
+// Explanation is why a session waits.
+type Explanation struct {
+	SessionID uuid.UUID  `json:"session_id"`
+	Reasons   []Reason   `json:"reasons"` // empty: it has not been looked at yet, and the next look will place it
+	Retries   int        `json:"retries"`
+	LastTry   *time.Time `json:"last_try,omitempty"`
+	Since     time.Time  `json:"since"`    // when these kinds of reasons were found first; when it was enqueued if it has not been looked at
+	Position  int        `json:"position"` // in the order of the policy, counting only those that could be looked at; 0 once placed
+	Waiting   int        `json:"waiting"`  // length of the queue
+}
+
+// Sentences says it to people, the first reason first.
+func (e Explanation) Sentences() (list []string) {
+	for _, r := range e.Reasons {
+		list = append(list, r.Sentence())
+	}
+	return list
+}
+
+// Explain tells why a session waits; false if it is not known (any more). What the last decision has found is told as it was found, unless
+// something has happened since that may have changed it; then, and for a session that was not looked at yet because
+// others hold it up, the same tests are made again. The agents are only counted here: doing so at every decision
+// would cost far more than the decision. Nothing is changed.
+func (c *Core) Explain(id uuid.UUID, now time.Time) (Explanation, bool) {
+	p := c.byID[id]
+	if p == nil {
+		return Explanation{}, false
+	}
+	e := Explanation{SessionID: id, Retries: p.Retries, Since: p.CreatedAt, Waiting: c.queue.Len()}
+	if !p.found.at.IsZero() {
+		at := p.found.at
+		e.LastTry, e.Since = &at, p.found.since
+	}
+	if p.placing != nil {
+		e.Since, e.Reasons = p.placedAt, []Reason{{Kind: WaitsForCommit}}
+		return e, true
+	}
+	e.Position = c.position(p)
+	policy, err := c.policyOf()
+	if err != nil {
+		e.Reasons = []Reason{{Kind: WaitsForUnknownPolicy, Policy: c.Policy.Name}}
+		return e, true
+	}
+	reasons, obstacle := p.found.reasons, p.found.obstacle
+	if p.found.at.IsZero() || p.found.changes != c.changes {
+		reasons, obstacle = c.evaluate(p, now).reasons, nil
+		if len(reasons) == 0 {
+			_, obstacle = c.place(quiet{policy}, p, now)
+		}
+	}
+	e.Reasons = slices.Clone(reasons)
+	if obstacle != nil {
+		e.Reasons = append(e.Reasons, c.reasonOf(quiet{policy}, p, obstacle))
+	}
+	if h := c.holdsUp; c.blocked && h != nil && h != p && c.byID[h.ID] == h && p.parked == notParked {
+		e.Reasons = append(e.Reasons, Reason{Kind: WaitsBehind, Behind: &Behind{Position: e.Position, Head: h.ID}})
+	}
+	return e, true
+}
+
+// quiet is a policy that is only asked where something would go.
+type quiet struct{ policy }
+
+func (quiet) assigned(*pending, backendai.ResourceSlots) {}
+
+// position counts who would be looked at before a session, itself included.
+func (c *Core) position(p *pending) int {
+	n := 1
+	count := func(t *btree.BTreeG[*pending], before func(o *pending) bool) {
+		t.Ascend(func(o *pending) bool {
+			if o != p && before(o) {
+				n++
+			}
+			return true
+		})
+	}
+	switch skip := c.retriesToSkip(); {
+	case c.Policy.Name == policyLIFO:
+		count(c.fresh, func(o *pending) bool { return older(p, o) })
+	case c.Policy.Name == policyDRF:
+		total := c.index.capacity(c.agents, c.order)
+		mine := c.shareOf(p.AccessKey, total)
+		for owner, t := range c.ofOwner {
+			share := c.shareOf(owner, total)
+			count(t, func(o *pending) bool { return share < mine || share == mine && older(o, p) })
+		}
+	case skip > 0 && p.Retries >= skip:
+		n += c.fresh.Len()
+		count(c.stale, func(o *pending) bool { return older(o, p) })
+	default:
+		count(c.fresh, func(o *pending) bool { return older(o, p) })
+	}
+	return n
+}
+
+// reasonOf counts the agents by what an obstacle is about.
+func (c *Core) reasonOf(policy policy, p *pending, o *obstacle) Reason {
+	r := Reason{Kind: o.kind}
+	switch o.kind {
+	case WaitsForDesignated:
+		r.Agent, r.Short, r.Never = o.agent, o.short, true
+	case MixesArchitectures:
+		r.Never = true
+	case WaitsForAgent:
+		r.Agents, r.Never = c.test(p.Kernels[0].Architecture, p.requested)
+	case WaitsForGang:
+		c.testGang(policy, p, &r)
+	}
+	return r
+}
+
+// testGang places what can be placed of a gang, counts the agents for the first container that finds none, and undoes it.
+func (c *Core) testGang(policy policy, p *pending, r *Reason) {
+	before := make(map[*Agent]backendai.ResourceSlots)
+	defer func() {
+		for a, occupied := range before {
+			c.occupy(a, occupied)
+		}
+	}()
+	r.Gang = &GangTests{Kernels: len(p.Kernels)}
+	for _, k := range p.Kernels {
+		agent, problem := c.designated(k.Agent, k.Slots, p.requested)
+		if k.Agent == "" {
+			agent = policy.choose(c.index, k.Architecture, k.Slots)
+		}
+		if agent == nil || problem != nil {
+			if r.Gang.Missing = append(r.Gang.Missing, k.ID); r.Agents == nil {
+				r.Agents, r.Never = c.test(k.Architecture, k.Slots)
+			}
+			continue
+		}
+		r.Gang.Placed++
+		if _, ok := before[agent]; !ok {
+			before[agent] = agent.Occupied
+		}
+		c.occupy(agent, agent.Occupied.Add(k.Slots))
+	}
+}
+
+// test counts the agents by the first test they fail for a request; never says that none, whatever its state, is large enough.
+func (c *Core) test(arch string, requested backendai.ResourceSlots) (t *AgentTests, never bool) {
+	t, never = &AgentTests{Total: len(c.order), Architecture: arch}, true
+	type count struct {
+		short int
+		best  backendai.Decimal
+		any   bool
+	}
+	slots := make(map[backendai.SlotName]*count)
+	for name := range requested.All() {
+		slots[name] = &count{}
+	}
+	for _, id := range c.order {
+		a := c.agents[id]
+		if a.Architecture == arch && requested.LessEq(a.Available) {
+			never = false
+		}
+		switch {
+		case !a.Alive:
+			t.NotAlive++
+		case !a.Schedulable:
+			t.NotSchedulable++
+		case a.Architecture != arch:
+			t.OtherArch++
+		case requested.FitsIn(a.Available, a.Occupied):
+			t.Fit++
+		default:
+			short := false
+			for name, amount := range requested.All() {
+				n, free := slots[name], a.Available.Get(name).Sub(a.Occupied.Get(name))
+				if !n.any || n.best.Less(free) {
+					n.best, n.any = free, true
+				}
+				if !amount.LessEq(free) {
+					n.short++
+					short = true
+				}
+			}
+			if !short {
+				t.Overdrawn++
+			}
+		}
+	}
+	for name, amount := range requested.All() {
+		if n := slots[name]; n.short > 0 {
+			t.Slots = append(t.Slots, SlotTest{Slot: name, Requested: amount, Short: n.short, BestFree: n.best})
+		}
+	}
+	return t, never && len(c.order) > 0
+}
