@@ -155,7 +155,6 @@ func (c *Core) test(arch string, requested backendai.ResourceSlots) (t *AgentTes
 	type count struct {
 		short int
 		best  backendai.Decimal
-		any   bool
 	}
 	slots := make(map[backendai.SlotName]*count)
 	for name := range requested.All() {
@@ -179,13 +178,14 @@ func (c *Core) test(arch string, requested backendai.ResourceSlots) (t *AgentTes
 			short := false
 			for name, amount := range requested.All() {
 				n, free := slots[name], a.Available.Get(name).Sub(a.Occupied.Get(name))
-				if !n.any || n.best.Less(free) {
-					n.best, n.any = free, true
+				if amount.LessEq(free) {
+					continue
 				}
-				if !amount.LessEq(free) {
-					n.short++
-					short = true
+				if n.short == 0 || n.best.Less(free) {
+					n.best = free
 				}
+				n.short++
+				short = true
 			}
 			if !short {
 				t.Overdrawn++

@@ -91,7 +91,7 @@ type AgentTests struct {
 	Fit            int        `json:"fit,omitempty"`
 }
 
-// SlotTest is how many agents have too little of a slot free, and what the best of them has.
+// SlotTest is how many agents have too little of a slot free, and what the best of those has.
 type SlotTest struct {
 	Slot      backendai.SlotName `json:"slot"`
 	Requested backendai.Decimal  `json:"requested"`
@@ -124,6 +124,9 @@ func (r Reason) Sentence() string {
 		s = sentenceOf(r.Dependencies)
 	case WaitsForQuota:
 		s = fmt.Sprintf("The quota of the %s %s is short: %s.", r.Scope.Kind, r.Scope.Name, shortages(r.Short))
+		if r.Never {
+			s += " It wants more than the whole quota."
+		}
 	case WaitsForAccess:
 		s = fmt.Sprintf("There is no access to the scaling group %s.", r.Scope.Name)
 	case WaitsForType:
@@ -131,12 +134,12 @@ func (r Reason) Sentence() string {
 	case WaitsForAgent:
 		s = r.Agents.sentence()
 		if r.Never {
-			s += " No agent is large enough even when empty."
+			s += " No agent could take it even when empty."
 		}
 	case WaitsForGang:
 		s = fmt.Sprintf("%d of %d containers find a place at the same time. For the others: %s", r.Gang.Placed, r.Gang.Kernels, r.Agents.sentence())
 		if r.Never {
-			s += " No agent is large enough even when empty."
+			s += " No agent could take it even when empty."
 		}
 	case WaitsForDesignated:
 		if len(r.Short) == 0 {

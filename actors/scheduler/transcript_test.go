@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
 	backendai "backend.ai/manager"
@@ -80,7 +82,7 @@ func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
 	case "running": // sessions that run already: name owner agent slots
 		for line := range strings.Lines(d.Input) {
 			f := strings.Fields(line)
-			s.core.allocate(&protocol.Allocation{SessionID: s.id(f[0]), KernelID: s.id(f[0]), AccessKey: f[1], Agent: f[2], Slots: slots(f[3:]), Main: true, CountsForUser: true})
+			s.core.allocate(&protocol.Allocation{SessionID: s.id(f[0]), KernelID: s.id(f[0]), AccessKey: f[1], Agent: f[2], Slots: slots(f[3:]), Main: true, CountsForUser: true, DomainName: "default"})
 		}
 	case "queue":
 		for line := range strings.Lines(d.Input) {
@@ -115,6 +117,14 @@ func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
 		for _, a := range d.CmdArgs {
 			s.core.Apply(&protocol.DependencyDone{SessionID: s.id(a.Key)}, s.now)
 		}
+	case "failed":
+		for _, a := range d.CmdArgs {
+			s.core.Apply(&protocol.DependencyDone{SessionID: s.id(a.Key), Failed: true}, s.now)
+		}
+	case "why":
+		return s.why(d.CmdArgs[0].Key)
+	case "counterfactual":
+		return s.counterfactual(t, d.CmdArgs[0].Key)
 	case "occupied":
 		var b strings.Builder
 		for _, a := range s.core.Agents() {
@@ -177,7 +187,7 @@ func (s *stage) enqueue(t *testing.T, f []string) {
 		Limits: protocol.Limits{ScalingGroups: map[string][]backendai.SessionType{"default": backendai.SessionTypes}}}
 	var want []string
 	copies, arch, on := 1, "x86_64", ""
-	quota := backendai.ResourceSlots{}
+	var quota, groupQuota, domainQuota backendai.ResourceSlots
 	missing := backendai.Unlimited
 	for _, w := range f[1:] {
 		key, value, ok := strings.Cut(w, ":")
@@ -198,6 +208,10 @@ func (s *stage) enqueue(t *testing.T, f []string) {
 			fmt.Sscan(value, &p.Limits.MaxConcurrentSessions)
 		case ok && key == "quota":
 			quota = slots(strings.Split(value, ","))
+		case ok && key == "group-quota":
+			groupQuota = slots(strings.Split(value, ","))
+		case ok && key == "domain-quota":
+			domainQuota = slots(strings.Split(value, ","))
 		case ok && key == "starts":
 			d, err := time.ParseDuration(value)
 			if err != nil {
@@ -229,8 +243,10 @@ func (s *stage) enqueue(t *testing.T, f []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, _ := backendai.SlotsFromPolicy(backendai.ResourceSlots{}, backendai.Unlimited, s.known)
-	p.Limits.Keypair, p.Limits.Group, p.Limits.Domain = limits, free, free
+	group, _ := backendai.SlotsFromPolicy(groupQuota, backendai.Unlimited, s.known)
+	domain, _ := backendai.SlotsFromPolicy(domainQuota, backendai.Unlimited, s.known)
+	p.Limits.Keypair, p.Limits.Group, p.Limits.Domain = limits, group, domain
+	p.DomainName = "default"
 	for i := range copies {
 		name := f[0]
 		if i > 0 {
@@ -282,9 +298,62 @@ func (s *stage) effects(effects []Effect) string {
 			fmt.Fprintf(&b, "%s times out\n", s.names[e.SessionID])
 		}
 	}
-	out := b.String()
+	return s.named(b.String())
+}
+
+// named puts the names in place of the ids.
+func (s *stage) named(text string) string {
 	for id, name := range s.names {
-		out = strings.ReplaceAll(out, id.String(), name)
+		text = strings.ReplaceAll(text, id.String(), name)
 	}
-	return out
+	return text
+}
+
+// why prints the explanation, which must have changed nothing.
+func (s *stage) why(name string) string {
+	before := s.core.Agents()
+	e, ok := s.core.Explain(s.id(name), s.now)
+	if !ok {
+		return "not known\n"
+	}
+	var b strings.Builder
+	for _, r := range e.Reasons {
+		fmt.Fprintf(&b, "%s", r.Kind)
+		if r.Never {
+			b.WriteString(" (never)")
+		}
+		fmt.Fprintf(&b, ": %s\n", r.Sentence())
+	}
+	fmt.Fprintf(&b, "number %d of %d, retries %d, since %s", e.Position, e.Waiting, e.Retries, e.Since.Format("15:04:05"))
+	if e.LastTry != nil {
+		fmt.Fprintf(&b, ", last try %s", e.LastTry.Format("15:04:05"))
+	}
+	b.WriteByte('\n')
+	if d := cmp.Diff(before, s.core.Agents(), cmpopts.IgnoreUnexported(Agent{})); d != "" {
+		return "CHANGED: " + d
+	}
+	return s.named(b.String())
+}
+
+// counterfactual prints the changes, and does each, on a copy, to see the session start.
+func (s *stage) counterfactual(t *testing.T, name string) string {
+	id := s.id(name)
+	changes := s.core.Counterfactual(id, s.now)
+	if len(changes) == 0 {
+		return "nothing\n"
+	}
+	var b strings.Builder
+	for _, ch := range changes {
+		b.WriteString(ch.Sentence() + "\n")
+		c := s.core.Clone()
+		now := c.alter(ch, s.now)
+		effects, err := c.Pass(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(effects, func(e Effect) bool { p, ok := e.(Place); return ok && p.SessionID == id }) {
+			b.WriteString("  BUT IT DOES NOT START\n")
+		}
+	}
+	return s.named(b.String())
 }
