@@ -16,6 +16,8 @@ const (
 	triedAtMost = 100
 	// triedEach bounds it for one kind of change.
 	triedEach = 10
+	// triedBehind bounds it where another comes first: then a change that helps is rare.
+	triedBehind = 3
 	// weighedAtMost bounds how many running sessions are looked at for one whose end would help.
 	weighedAtMost = 5000
 	// withdrawnAtMost is how many may have to be withdrawn for it still to be called a small change.
@@ -253,7 +255,7 @@ func (s *search) sessionEnds() {
 		if s.try(Change{Kind: SessionEnds, Sessions: []uuid.UUID{o.id}}) {
 			return
 		}
-		if tried++; tried == triedEach {
+		if tried++; tried == triedEach || tried == triedBehind && who != s.p {
 			return
 		}
 	}

@@ -45,4 +45,12 @@
 // one bound: at a tick (10 s) the head of the queue and the few hundred oldest parked sessions are
 // tried and reported again, not all; the others keep what their last try has found. What is true of them
 // now is what Core.Explain tells.
+//
+// # Why, and what if
+//
+// A decision leaves its reasons as typed values (reason.go) on the session it was about; Explain returns them, makes
+// the same tests again where something has happened since, and adds what only matters to who asks: the count
+// of the agents by the test they fail, and who is ahead. Clone copies the state, so
+// that Pass, the real decision, can be made on a copy: WhatIf tells the placements that would follow from some
+// changes, and Counterfactual looks for the least change by which a session would start now. What it returns was tried.
 package scheduler

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -190,9 +191,9 @@ func BenchmarkClone(b *testing.B) {
 	}
 	free, _ := backendai.SlotsFromPolicy(backendai.ResourceSlots{}, backendai.Unlimited, p.known)
 	var last uuid.UUID
-	for range 50_000 {
+	for i := range 36_000 {
 		last = p.id(1)
-		c.Apply(&protocol.Enqueue{Session: protocol.PendingSession{ID: last, AccessKey: "key", CreatedAt: p.now,
+		c.Apply(&protocol.Enqueue{Session: protocol.PendingSession{ID: last, AccessKey: "key", CreatedAt: p.now.Add(time.Duration(i) * time.Microsecond),
 			Limits:  protocol.Limits{Keypair: free, Group: free, Domain: free, ScalingGroups: map[string][]backendai.SessionType{"g": {""}}},
 			Kernels: []protocol.PendingKernel{{ID: p.id(2), Architecture: "x", Slots: backendai.SlotsOf("cpu", []string{"1", "2"}[r.IntN(2)], "mem", "1g")}}}}, p.now)
 	}
