@@ -44,22 +44,33 @@ func Dispatch(args []string) {
 	os.Exit(0)
 }
 
-func readSpec() (Spec, *os.File, error) {
-	file := os.NewFile(specFD, "spec")
+// descriptor reads a file by its number alone. An os.File would close it when the garbage collector finds nobody who holds it, although
+// the program that this process is about to become needs it.
+type descriptor int
+
+func (d descriptor) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := unix.Pread(int(d), p, offset)
+	if n == 0 && err == nil && len(p) > 0 {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
+// readSpec reads what the agent has left in the open file; both the outer and the inner program do.
+func readSpec(file descriptor) (s Spec, err error) {
 	raw, err := io.ReadAll(io.NewSectionReader(file, 0, 64<<20))
+	if err == nil {
+		err = json.Unmarshal(raw, &s)
+	}
 	if err != nil {
-		return Spec{}, nil, fmt.Errorf("specification: %w", err)
+		return Spec{}, fmt.Errorf("specification: %w", err)
 	}
-	var s Spec
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return Spec{}, nil, fmt.Errorf("specification: %w", err)
-	}
-	return s, file, nil
+	return s, nil
 }
 
 // outer builds the sandbox, privileged as far as it goes, and becomes inner.
 func outer() error {
-	s, _, err := readSpec()
+	s, err := readSpec(specFD)
 	if err != nil {
 		return err
 	}
@@ -83,11 +94,11 @@ func inner() error {
 	for _, fd := range []int{listenerFD, logFD, specFD} {
 		unix.CloseOnExec(fd)
 	}
-	s, file, err := readSpec()
+	s, err := readSpec(specFD)
 	if err != nil {
 		return err
 	}
-	file.Close()
+	unix.Close(specFD)
 	log, err := NewLog(os.NewFile(logFD, "log"), maxLog)
 	if err != nil {
 		return err
