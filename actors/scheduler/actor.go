@@ -107,6 +107,8 @@ func (a *Actor) Receive(ctx actor.Context) {
 		if msg.policy != a.core.Policy {
 			a.apply(&protocol.PolicyChanged{Policy: msg.policy})
 		}
+	case *protocol.Why:
+		a.why(msg)
 	case *protocol.Drain:
 		a.draining = true
 		ctx.Send(ctx.Parent(), &protocol.Drained{ID: ctx.Self().Id})

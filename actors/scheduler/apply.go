@@ -38,7 +38,7 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 				ending := *a // shared with clones: replaced, never changed
 				ending.CountsForUser = false
 				c.allocs[id] = &ending
-				c.charge(a, negative(a.Slots), -1)
+				c.charge(a, a.Slots, 1, true)
 			}
 		}
 	case *protocol.Release:
@@ -173,7 +173,7 @@ func (c *Core) settle(e *protocol.Settle) {
 	if a.CountsForUser {
 		owner := *a
 		owner.Main = false // the session is counted already
-		c.charge(&owner, diff, 0)
+		c.charge(&owner, diff, 0, false)
 	}
 	settled := *a
 	settled.Slots = e.Slots

@@ -45,8 +45,7 @@ func (c *Core) Clone() *Core {
 func cloneUsage[K comparable](m map[K]*usage) map[K]*usage {
 	n := make(map[K]*usage, len(m))
 	for k, u := range m {
-		copied := *u
-		n[k] = &copied
+		n[k] = &usage{sessions: u.sessions, slots: slices.Clone(u.slots)}
 	}
 	return n
 }

@@ -270,7 +270,7 @@ func (s *search) fitsWithout(kernels []uuid.UUID, p *pending) bool {
 			c.occupy(agent, agent.Occupied.Sub(a.Slots))
 		}
 		if a.CountsForUser {
-			s.count(id, -1)
+			s.count(id, true)
 		}
 	}
 	fits := s.fits(p)
@@ -280,25 +280,24 @@ func (s *search) fitsWithout(kernels []uuid.UUID, p *pending) bool {
 			c.occupy(agent, agent.Occupied.Add(a.Slots))
 		}
 		if a.CountsForUser {
-			s.count(id, 1)
+			s.count(id, false)
 		}
 	}
 	return fits
 }
 
 // count changes the usage of a kernel's owners without waking anybody.
-func (s *search) count(kernel uuid.UUID, sign int) {
+func (s *search) count(kernel uuid.UUID, away bool) {
 	c, a := s.core, s.core.allocs[kernel]
-	slots, sessions := a.Slots, sign
-	if sign < 0 {
-		slots = negative(slots)
+	sessions := 0
+	if a.Main && away {
+		sessions = -1
+	} else if a.Main {
+		sessions = 1
 	}
-	if !a.Main {
-		sessions = 0
-	}
-	add(c.keys, a.AccessKey, slots, sessions)
-	add(c.groups, a.GroupID, slots, sessions)
-	add(c.domains, a.DomainName, slots, sessions)
+	add(c.keys, a.AccessKey, a.Slots, sessions, away)
+	add(c.groups, a.GroupID, a.Slots, sessions, away)
+	add(c.domains, a.DomainName, a.Slots, sessions, away)
 }
 
 // agents finds one that would do if it could be used.

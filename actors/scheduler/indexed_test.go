@@ -140,7 +140,6 @@ type pair struct {
 	now   time.Time
 	known *backendai.KnownSlots
 
-	policy          string
 	waiting, placed []uuid.UUID
 	running         []uuid.UUID // kernels
 	kernels         map[uuid.UUID][]uuid.UUID

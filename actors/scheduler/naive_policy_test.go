@@ -388,7 +388,7 @@ func naiveReservedTime(_ *naiveCore, p *naivePending, now time.Time) string {
 
 func naiveConcurrency(c *naiveCore, p *naivePending, _ time.Time) string {
 	limit := p.Limits.MaxConcurrentSessions
-	if limit > 0 && used(c.keys, p.AccessKey).sessions >= limit {
+	if limit > 0 && naiveUsed(c.keys, p.AccessKey).sessions >= limit {
 		return fmt.Sprintf("You cannot run more than %d concurrent sessions", limit)
 	}
 	return ""
@@ -408,18 +408,18 @@ func naiveDependencies(_ *naiveCore, p *naivePending, _ time.Time) string {
 }
 
 func naiveKeypairLimit(c *naiveCore, p *naivePending, _ time.Time) string {
-	return naiveOverQuota(c, "keypair", used(c.keys, p.AccessKey), p.requested, p.Limits.Keypair)
+	return naiveOverQuota(c, "keypair", naiveUsed(c.keys, p.AccessKey), p.requested, p.Limits.Keypair)
 }
 
 func naiveGroupLimit(c *naiveCore, p *naivePending, _ time.Time) string {
-	return naiveOverQuota(c, "group", used(c.groups, p.GroupID), p.requested, p.Limits.Group)
+	return naiveOverQuota(c, "group", naiveUsed(c.groups, p.GroupID), p.requested, p.Limits.Group)
 }
 
 func naiveDomainLimit(c *naiveCore, p *naivePending, _ time.Time) string {
-	return naiveOverQuota(c, "domain", used(c.domains, p.DomainName), p.requested, p.Limits.Domain)
+	return naiveOverQuota(c, "domain", naiveUsed(c.domains, p.DomainName), p.requested, p.Limits.Domain)
 }
 
-func naiveOverQuota(c *naiveCore, scope string, u usage, requested, limit backendai.ResourceSlots) string {
+func naiveOverQuota(c *naiveCore, scope string, u naiveUsage, requested, limit backendai.ResourceSlots) string {
 	if u.slots.Normalize(c.Known).Add(requested).LessEq(limit) {
 		return ""
 	}

@@ -42,9 +42,9 @@ type naiveCore struct {
 	queue   []*naivePending
 	byID    map[uuid.UUID]*naivePending
 	allocs  map[uuid.UUID]*protocol.Allocation // by kernel
-	keys    map[string]*usage
-	groups  map[uuid.UUID]*usage
-	domains map[string]*usage
+	keys    map[string]*naiveUsage
+	groups  map[uuid.UUID]*naiveUsage
+	domains map[string]*naiveUsage
 
 	due     bool // something has happened that a pass could act on
 	blocked bool // the last pass ended at a session that fits nowhere; newcomers wait behind it
@@ -57,7 +57,7 @@ func newNaive(group string, policy protocol.Policy, known *backendai.KnownSlots)
 	return &naiveCore{
 		Group: group, Policy: policy, Known: known,
 		agents: make(map[string]*naiveAgent), byID: make(map[uuid.UUID]*naivePending), allocs: make(map[uuid.UUID]*protocol.Allocation),
-		keys: make(map[string]*usage), groups: make(map[uuid.UUID]*usage), domains: make(map[string]*usage),
+		keys: make(map[string]*naiveUsage), groups: make(map[uuid.UUID]*naiveUsage), domains: make(map[string]*naiveUsage),
 		touched: make(map[string]bool), owners: make(map[string]bool),
 	}
 }
@@ -107,9 +107,9 @@ func (c *naiveCore) charge(a *protocol.Allocation, slots backendai.ResourceSlots
 	if !a.Main {
 		sessions = 0
 	}
-	add(c.keys, a.AccessKey, slots, sessions)
-	add(c.groups, a.GroupID, slots, sessions)
-	add(c.domains, a.DomainName, slots, sessions)
+	naiveAdd(c.keys, a.AccessKey, slots, sessions)
+	naiveAdd(c.groups, a.GroupID, slots, sessions)
+	naiveAdd(c.domains, a.DomainName, slots, sessions)
 	if sessions != 0 {
 		c.owners[a.AccessKey] = true
 	}
@@ -351,4 +351,29 @@ func naiveAge(a, b *naivePending) int {
 		return n
 	}
 	return strings.Compare(a.ID.String(), b.ID.String())
+}
+
+type naiveUsage struct {
+	sessions int
+	slots    backendai.ResourceSlots
+}
+
+func naiveAdd[K comparable](m map[K]*naiveUsage, key K, slots backendai.ResourceSlots, sessions int) {
+	u := m[key]
+	if u == nil {
+		u = &naiveUsage{}
+		m[key] = u
+	}
+	u.slots = u.slots.Add(slots)
+	u.sessions += sessions
+	if u.sessions == 0 && u.slots.IsZero() {
+		delete(m, key)
+	}
+}
+
+func naiveUsed[K comparable](m map[K]*naiveUsage, key K) (u naiveUsage) {
+	if p := m[key]; p != nil {
+		u = *p
+	}
+	return u
 }

@@ -115,7 +115,7 @@ type obstacle struct {
 
 // place finds an agent for every kernel and changes nothing.
 func (c *Core) place(policy policy, p *pending, now time.Time) (*protocol.Placement, *obstacle) {
-	placement := &protocol.Placement{SessionID: p.ID, ScalingGroup: c.Group, Now: now}
+	placement := &protocol.Placement{SessionID: p.ID, ScalingGroup: c.Group, Now: now, Kernels: make([]protocol.KernelPlacement, 0, len(p.Kernels))}
 	if p.ClusterMode == backendai.MultiNode && len(p.Kernels) > 1 {
 		return placement, c.placeEach(policy, p, placement)
 	}

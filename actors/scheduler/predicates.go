@@ -99,7 +99,7 @@ func limitOf(p *pending, kind scopeKind) (limit backendai.ResourceSlots) {
 }
 
 // usedOf is what is taken of a quota.
-func (c *Core) usedOf(where scope) (slots backendai.ResourceSlots) {
+func (c *Core) usedOf(where scope) (slots tally) {
 	switch where.kind {
 	case keypairScope:
 		slots = used(c.keys, where.name).slots
@@ -121,9 +121,9 @@ func (c *Core) within(p *pending, kind scopeKind) bool {
 }
 
 // fitsQuota tells used (only what is known of it) + requested ≤ limit, without building the sum.
-func fitsQuota(used, requested, limit backendai.ResourceSlots, known *backendai.KnownSlots) bool {
+func fitsQuota(used tally, requested, limit backendai.ResourceSlots, known *backendai.KnownSlots) bool {
 	for _, name := range known.Names() {
-		if !atMost(used.Get(name).Add(requested.Get(name)), limit.Get(name)) {
+		if !atMost(used.get(name).Add(requested.Get(name)), limit.Get(name)) {
 			return false
 		}
 	}
@@ -202,7 +202,7 @@ func overQuota(c *Core, p *pending, kind scopeKind, word, name string) (*Reason,
 		return nil, ""
 	}
 	limit := limitOf(p, kind)
-	short := shortOf(c.usedOf(scopeOf(p, kind)).Normalize(c.Known), p.requested, limit)
+	short := shortOf(c.usedOf(scopeOf(p, kind)).resourceSlots().Normalize(c.Known), p.requested, limit)
 	r := &Reason{Kind: WaitsForQuota, Scope: &Scope{word, name}, Short: short}
 	for _, s := range short {
 		r.Never = r.Never || !s.Requested.LessEq(s.Limit)

@@ -19,12 +19,6 @@ type Agent struct {
 
 func (a *Agent) candidate() bool { return a.Alive && a.Schedulable }
 
-// usage is what one owner (an access key, a project, a domain) takes in this scaling group.
-type usage struct {
-	sessions int
-	slots    backendai.ResourceSlots
-}
-
 // Core is the state of one scaling group's scheduler. Not for concurrent use.
 type Core struct {
 	Group  string
@@ -118,7 +112,7 @@ func (c *Core) allocate(a *protocol.Allocation) {
 	c.hold(a.SessionID, a.AccessKey, a.Slots, 1)
 	c.touched[a.Agent] = true
 	if a.CountsForUser {
-		c.charge(a, a.Slots, 1)
+		c.charge(a, a.Slots, 1, false)
 	}
 }
 
@@ -133,10 +127,12 @@ func (c *Core) free(kernel uuid.UUID) {
 		c.occupy(agent, agent.Occupied.Sub(a.Slots))
 	}
 	clear(c.nowhere)
-	c.hold(a.SessionID, a.AccessKey, negative(a.Slots), -1)
+	if c.sessions != nil {
+		c.hold(a.SessionID, a.AccessKey, negative(a.Slots), -1)
+	}
 	c.touched[a.Agent] = true
 	if a.CountsForUser {
-		c.charge(a, negative(a.Slots), -1)
+		c.charge(a, a.Slots, 1, true)
 	}
 	c.wake(true)
 }
@@ -145,48 +141,6 @@ func (c *Core) free(kernel uuid.UUID) {
 func (c *Core) occupy(a *Agent, occupied backendai.ResourceSlots) {
 	a.Occupied = occupied
 	c.index.changed(a)
-}
-
-// charge changes what the owners of an allocation are using.
-func (c *Core) charge(a *protocol.Allocation, slots backendai.ResourceSlots, sessions int) {
-	if !a.Main {
-		sessions = 0
-	}
-	add(c.keys, a.AccessKey, slots, sessions)
-	add(c.groups, a.GroupID, slots, sessions)
-	add(c.domains, a.DomainName, slots, sessions)
-	if sessions != 0 {
-		c.owners[a.AccessKey] = true
-	}
-	if sessions < 0 {
-		c.givenBack(scope{kind: concurrencyScope, name: a.AccessKey})
-	}
-	if (backendai.ResourceSlots{}).LessEq(slots) {
-		return
-	}
-	c.givenBack(scope{kind: keypairScope, name: a.AccessKey})
-	c.givenBack(scope{kind: groupScope, group: a.GroupID})
-	c.givenBack(scope{kind: domainScope, name: a.DomainName})
-}
-
-func add[K comparable](m map[K]*usage, key K, slots backendai.ResourceSlots, sessions int) {
-	u := m[key]
-	if u == nil {
-		u = &usage{}
-		m[key] = u
-	}
-	u.slots = u.slots.Add(slots)
-	u.sessions += sessions
-	if u.sessions == 0 && u.slots.IsZero() {
-		delete(m, key)
-	}
-}
-
-func used[K comparable](m map[K]*usage, key K) (u usage) {
-	if p := m[key]; p != nil {
-		u = *p
-	}
-	return u
 }
 
 // wake makes a pass due if there is anything for it to look at. unblock says that the session which holds up the queue may fit now.

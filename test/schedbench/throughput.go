@@ -35,6 +35,9 @@ func spent() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// steady is called when the steady state begins.
+var steady = func() {}
+
 // throughput fills a cluster, then keeps it at work for a while.
 func throughput(policy string, agents, pending, parked int, during time.Duration) Throughput {
 	w := newWorld(policy, agents)
@@ -57,6 +60,7 @@ func throughput(policy string, agents, pending, parked int, during time.Duration
 	}
 	t := Throughput{Policy: policy, Agents: agents, Pending: pending, Parked: parked, FillRate: fill}
 	runtime.GC()
+	steady()
 	begin = spent()
 	for {
 		w.end(endsPerPass)

@@ -1,0 +1,118 @@
+package scheduler
+
+import (
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/protocol"
+)
+
+// usage is what one owner (an access key, a project, a domain) takes in this scaling group.
+type usage struct {
+	sessions int
+	slots    tally
+}
+
+// tally is a sum of slots that is changed in place: it changes six times in a container's life, and a new value each time would be
+// most of what the garbage collector has to do.
+type tally []tallied
+
+type tallied struct {
+	name   backendai.SlotName
+	amount backendai.Decimal
+}
+
+// get is an amount, 0 when absent.
+func (t tally) get(name backendai.SlotName) backendai.Decimal {
+	for i := range t {
+		if t[i].name == name {
+			return t[i].amount
+		}
+	}
+	return backendai.Decimal{}
+}
+
+// add adds slots, or takes them away.
+func (t *tally) add(slots backendai.ResourceSlots, away bool) {
+	for name, amount := range slots.All() {
+		at := -1
+		for i := range *t {
+			if (*t)[i].name == name {
+				at = i
+				break
+			}
+		}
+		if at < 0 {
+			at = len(*t)
+			*t = append(*t, tallied{name: name})
+		}
+		if sum := &(*t)[at].amount; away {
+			*sum = sum.Sub(amount)
+		} else {
+			*sum = sum.Add(amount)
+		}
+	}
+}
+
+func (t tally) isZero() bool {
+	for i := range t {
+		if !t[i].amount.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
+// resourceSlots is the sum as a value of its own.
+func (t tally) resourceSlots() (r backendai.ResourceSlots) {
+	for _, s := range t {
+		r = r.With(s.name, s.amount)
+	}
+	return r
+}
+
+// charge changes what the owners of an allocation are using; away gives it back.
+func (c *Core) charge(a *protocol.Allocation, slots backendai.ResourceSlots, sessions int, away bool) {
+	if !a.Main {
+		sessions = 0
+	}
+	if away {
+		sessions = -sessions
+	}
+	add(c.keys, a.AccessKey, slots, sessions, away)
+	add(c.groups, a.GroupID, slots, sessions, away)
+	add(c.domains, a.DomainName, slots, sessions, away)
+	if sessions != 0 {
+		c.owners[a.AccessKey] = true
+	}
+	if len(c.watches) == 0 {
+		return
+	}
+	if sessions < 0 {
+		c.givenBack(scope{kind: concurrencyScope, name: a.AccessKey})
+	}
+	if !away && (backendai.ResourceSlots{}).LessEq(slots) {
+		return
+	}
+	c.givenBack(scope{kind: keypairScope, name: a.AccessKey})
+	c.givenBack(scope{kind: groupScope, group: a.GroupID})
+	c.givenBack(scope{kind: domainScope, name: a.DomainName})
+}
+
+func add[K comparable](m map[K]*usage, key K, slots backendai.ResourceSlots, sessions int, away bool) {
+	u := m[key]
+	if u == nil {
+		u = &usage{}
+		m[key] = u
+	}
+	u.slots.add(slots, away)
+	u.sessions += sessions
+	if u.sessions == 0 && u.slots.isZero() {
+		delete(m, key)
+	}
+}
+
+func used[K comparable](m map[K]*usage, key K) (u usage) {
+	if p := m[key]; p != nil {
+		u = *p
+	}
+	return u
+}
