@@ -21,6 +21,8 @@ func Caller(msg any) ReplyTo {
 		return m.Reply
 	case *SetSchedulable:
 		return m.Reply
+	case *Why:
+		return m.Reply
 	}
 	return ReplyTo{}
 }

@@ -291,5 +291,50 @@ func TestInspection(t *testing.T) {
 	if facts := check("scheduler default", "/node/shard/scheduler", "idle"); facts["queue"] != 0.0 || facts["allocations"] != 1.0 {
 		t.Errorf("the scheduler: %v", facts)
 	}
+	c.waiting()
 	c.destroyAll()
+}
+
+// waiting checks that a session that waits says why, and that what would start it does.
+func (c *cluster) waiting() {
+	c.Helper()
+	large := func(name, cpu string) (int, map[string]any) {
+		return c.request(userKey, userSecret, "POST", "/session", map[string]any{"name": name, "image": "python", "enqueueOnly": true,
+			"config": map[string]any{"resources": map[string]string{"cpu": cpu, "mem": "80m"}, "resource_opts": map[string]string{"shmem": "8m"}}})
+	}
+	for _, name := range []string{"first", "second"} {
+		if status, answer := large(name, "300"); status != 201 {
+			c.Fatal(status, answer)
+		}
+	}
+	c.eventually("the first session runs", func() bool { return c.text(`SELECT status::text FROM kernels WHERE session_name = 'first'`) == "RUNNING" })
+	var why map[string]any
+	c.eventually("the second session has been looked at", func() bool {
+		_, why = c.request(adminKey, adminSecret, "GET", "/session/second/why?owner_access_key="+userKey, nil)
+		reasons, _ := why["reasons"].([]any)
+		return len(reasons) > 0
+	})
+	changes := map[string]map[string]any{}
+	for _, ch := range why["changes"].([]any) {
+		change := ch.(map[string]any)
+		changes[change["kind"].(string)] = change
+	}
+	if changes["fewer-slots"] == nil || changes["session-ends"] == nil {
+		c.Errorf("why: %v", why)
+	}
+	_, own := c.request(userKey, userSecret, "GET", "/session/second/why", nil)
+	for _, ch := range own["changes"].([]any) {
+		if ch.(map[string]any)["kind"] == "session-ends" {
+			c.Errorf("a plain user sees %v", ch)
+		}
+	}
+	if status, answer := c.request(userKey, userSecret, "DELETE", "/session/first", nil); status != 200 {
+		c.Error(status, answer)
+	}
+	c.eventually("the second session starts", func() bool {
+		return c.text(`SELECT status::text FROM kernels WHERE session_name = 'second' ORDER BY created_at DESC LIMIT 1`) == "RUNNING"
+	})
+	if _, after := c.request(userKey, userSecret, "GET", "/session/second/why", nil); after["status"] != "RUNNING" || len(after["changes"].([]any)) != 0 {
+		c.Errorf("why of a running session: %v", after)
+	}
 }

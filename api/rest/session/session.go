@@ -63,6 +63,7 @@ func (s *Resource) Register(r *api.Router) {
 	r.GET("/{session}/download", s.download, api.ReadAllowed, api.Auth, api.Waits)
 	r.GET("/{session}/download_single", s.downloadSingle, api.ReadAllowed, api.Auth, api.Waits)
 	r.GET("/{session}/files", s.files, api.ReadAllowed, api.Auth, api.Waits)
+	r.GET("/{session}/why", s.why, api.ReadAllowed, api.Auth, api.Waits)
 	r.GET("/{session}/logs", s.logs, api.ReadAllowed, api.Auth, api.Waits)
 }
 

@@ -65,6 +65,25 @@ func (c *Client) Info(ctx context.Context, session string) (info struct {
 	return info, err
 }
 
+// Wait is why a session waits, and what would start it now.
+type Wait struct {
+	SessionID string            `json:"session_id"`
+	Name      string            `json:"name"`
+	Status    string            `json:"status"`
+	Position  int               `json:"position,omitempty"`
+	Waiting   int               `json:"waiting,omitempty"`
+	Retries   int               `json:"retries,omitempty"`
+	Sentences []string          `json:"sentences"`
+	Reasons   []json.RawMessage `json:"reasons"`
+	Changes   []json.RawMessage `json:"changes"`
+}
+
+// Why asks why a session waits.
+func (c *Client) Why(ctx context.Context, session string) (wait Wait, err error) {
+	err = c.request(ctx, "GET", at(session, "/why"), nil, nil, &wait)
+	return wait, err
+}
+
 func at(session, rest string) string { return "/session/" + url.PathEscape(session) + rest }
 
 // Destroy ends a session and returns what is known of its use.
