@@ -149,6 +149,7 @@ func (c *Core) regroup() {
 	clear(c.ofOwner)
 	clear(c.crowds)
 	clear(c.watches)
+	clear(c.watching[:])
 	c.clock.Clear(false)
 	c.parked = 0
 	c.regroupHoldings()
@@ -284,6 +285,7 @@ func (c *Core) join(p *pending, where scope) {
 		c.crowds[key] = g
 		if c.watches[where] == nil {
 			c.watches[where] = make(map[string]*watch)
+			c.watching[where.kind]++
 		}
 		w := c.watches[where][key.limit]
 		if w == nil {
@@ -292,6 +294,9 @@ func (c *Core) join(p *pending, where scope) {
 		}
 		w.least = smaller(w.least, p.requested)
 		w.crowds[g] = true
+	}
+	if g.key.size != "" {
+		p.size = g.key.size // one text for all
 	}
 	g.members.ReplaceOrInsert(p)
 	p.crowd = g
@@ -333,11 +338,15 @@ func (c *Core) dissolve(g *crowd) {
 	}
 	if len(of) == 0 {
 		delete(c.watches, g.key.scope)
+		c.watching[g.key.scope.kind]--
 	}
 }
 
 // givenBack sends the first of every crowd ahead that a quota, of which something was given back, has room for.
 func (c *Core) givenBack(where scope) {
+	if c.watching[where.kind] == 0 {
+		return
+	}
 	for _, w := range c.watches[where] {
 		if where.kind != concurrencyScope && !fitsQuota(c.usedOf(where), w.least, w.limit, c.Known) {
 			continue

@@ -38,6 +38,7 @@ type Core struct {
 	spare      *btree.FreeListG[*pending]
 	crowds     map[crowdKey]*crowd
 	watches    map[scope]map[string]*watch     // by the text of the limit
+	watching   [domainScope + 1]int            // how many of each kind
 	dependents map[uuid.UUID]map[*pending]bool // by what they wait for
 	byID       map[uuid.UUID]*pending
 	placing    map[uuid.UUID]*pending             // not in the queue: sent to the session, not yet acknowledged

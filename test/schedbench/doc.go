@@ -15,5 +15,7 @@
 //	growth with agents and with the queue, as plots
 //	what the policies make of a trace (trace.go): makespan, utilisation, fairness, wait by size of job
 //
+// What parked sessions cost is almost only the garbage collector's walk over them: it depends on GOGC, and is hardly to be seen at 300.
+//
 // Run it by `make bench-scheduler`, or `go run ./test/schedbench --format json`.
 package main
