@@ -40,7 +40,7 @@
 //     goes ahead, and the next only follows when that one has passed
 //   - a request that fits nowhere is not searched for again before something is freed
 //
-// So a hundred thousand parked sessions cost nothing until something happens that concerns them.
+// So a hundred thousand parked sessions are not looked at until something happens that concerns them.
 // Clients still see the original's regular retries in status_data (retries, last_try), with
 // one bound: at a tick (10 s) the head of the queue and the few hundred oldest parked sessions are
 // tried and reported again, not all; the others keep what their last try has found. What is true of them
