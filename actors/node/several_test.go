@@ -158,16 +158,13 @@ func newSeveral(t *testing.T, etcd *etcdtest.Server, names string, agents int, c
 		}
 		return true
 	})
-	for _, a := range s.agents {
-		fellows[0].heartbeat(a)
-	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var beats sync.WaitGroup
+	beats.Go(func() { s.beat(ctx) }) // again and again: one that finds no owner yet is lost
+	t.Cleanup(func() { cancel(); beats.Wait() })
 	s.eventually("the agents are alive", func() bool {
 		return s.text(`SELECT count(*)::text FROM agents WHERE status = 'ALIVE'`) == fmt.Sprint(agents)
 	})
-	ctx, cancel := context.WithCancel(context.Background())
-	var beats sync.WaitGroup
-	beats.Go(func() { s.beat(ctx) })
-	t.Cleanup(func() { cancel(); beats.Wait() })
 	return s, fellows
 }
 

@@ -338,6 +338,10 @@ func TestCreationIsIdempotentAndFenced(t *testing.T) {
 	if err := <-created; err == nil {
 		t.Error("created all the same")
 	}
+	c.await("kernel_terminated", func(e event.Event) bool {
+		k, ok := e.(event.KernelTerminated)
+		return ok && k.Kernel == id && k.Reason == "changed-mind"
+	})
 	c.check(strings.ReplaceAll(c.kernelEvents(id), " terminated(already-terminated)", ""), "preparing creating terminated(changed-mind)")
 }
 
