@@ -98,7 +98,11 @@ func (a *Agent) Address() string { return a.server.Address() }
 func (a *Agent) ID() string { return a.cfg.ID }
 
 // Config is what the agent was made with.
-func (a *Agent) Config() Config { return a.cfg }
+func (a *Agent) Config() Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
+}
 
 // Books is what the agent has counted.
 type Books struct {
