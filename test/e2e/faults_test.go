@@ -307,7 +307,9 @@ func (c *cluster) waiting() {
 			c.Fatal(status, answer)
 		}
 	}
-	c.eventually("the first session runs", func() bool { return c.text(`SELECT status::text FROM kernels WHERE session_name = 'first'`) == "RUNNING" })
+	c.eventually("the first session runs", func() bool {
+		return c.text(`SELECT status::text FROM kernels WHERE session_name = 'first'`) == "RUNNING"
+	})
 	var why map[string]any
 	c.eventually("the second session has been looked at", func() bool {
 		_, why = c.request(adminKey, adminSecret, "GET", "/session/second/why?owner_access_key="+userKey, nil)

@@ -28,7 +28,6 @@ type load struct {
 	mu       sync.Mutex
 	accepted map[string]string // names of sessions by id, of creations that were answered with 201
 	ended    map[string]bool   // ids of sessions whose destruction was answered with 200
-	broken   []string          // answers that must not be
 }
 
 func newLoad(c *client, h *history) *load {
