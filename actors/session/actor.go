@@ -201,7 +201,7 @@ func (a *Actor) perform(effect outbox.Effect) {
 	case Forward:
 		msg := &protocol.Call{Call: e.Invoke.Call, Deadline: e.Invoke.Deadline, Reply: e.Invoke.Reply}
 		if !a.svc.Router.Send(cluster.Agent(e.Agent), msg) {
-			ask.Reply(a.ctx, e.Invoke.Reply, nil, backendai.Errorf(backendai.ServiceUnavailable, "The agent's link is moving to another node; try again."))
+			ask.Reply(a.ctx, e.Invoke.Reply, &protocol.NotHere{}, nil) // the agent's link is moving: nothing was sent, so it may be asked again
 		}
 	case SetTimer:
 		a.timer(e)

@@ -140,10 +140,19 @@ func (m managerSettings) Announce(ctx context.Context, text string) (err error) 
 	return err
 }
 
+// farewell is how long a node that has handed its shards over still answers, so that balancers notice that it is not ready any more.
+const farewell = 1500 * time.Millisecond
+
 // drain hands this node's shards to the others, within what ctx leaves.
 func (s *Server) drain(ctx context.Context) error {
 	if err := s.node.Drain(ctx); err != nil {
 		s.log.Warn("the shards were not all handed over; the other nodes take them when this one's lease ends", "error", err)
+	}
+	if len(s.node.View().Members) > 1 {
+		select {
+		case <-time.After(farewell):
+		case <-ctx.Done():
+		}
 	}
 	return nil
 }
