@@ -46,7 +46,7 @@ FAULTS ?= 300
 cluster: build deps-cluster $(VENV)/.ready ## run three managers behind a balancer, kill each of them under load, and use the official client meanwhile
 	$(GO) run ./test/faults cluster
 
-faults: build deps-cluster ## break things around three managers, FAULTS=300 of them at random, and check that nothing is lost (an hour)
+faults: build deps-cluster ## break things around three managers, FAULTS=300 of them at random, and check that nothing is lost (40 minutes)
 	$(GO) run ./test/faults --faults $(FAULTS)
 
 simulate: ## simulate whole clusters in virtual time, SEEDS=10000 of them, and show that a planted bug is found

@@ -1,9 +1,9 @@
 // Package ask lets code outside of actors (a request handler, a test) send a
 // message to an actor and wait for its answer.
 //
-//	handler ── Do(ctx, send) ──▶ ReplyTo travels  inside the message
+//	handler ── Begin ── Call.To ──▶ ReplyTo travels inside the message
 //	   ▲                              │
-//	   └── channel n ◀── desk ◀── Answer{n, value, err}
+//	   └── Call.Answer ◀── desk ◀── Answer{n, value, err}
 //
 // One actor per node, the desk, takes all answers; so an answer is an ordinary
 // message and can come from another node, and a caller that has given up costs

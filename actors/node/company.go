@@ -176,7 +176,7 @@ func (n *Node) Drain(ctx context.Context) error {
 	if n.members == nil {
 		return nil
 	}
-	if err := n.members.SetDraining(ctx, true); err != nil {
+	if err := n.Draining(ctx, true); err != nil {
 		return err
 	}
 	for {

@@ -35,7 +35,7 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 		return func(m *Member) bool { return set.Has(m.Row.Status) }
 	}
 	starting := backendai.Statuses(backendai.Scheduled, backendai.Preparing, backendai.Pulling)
-	any := func(set backendai.StatusSet) bool { return !c.all(is(set.Not())) }
+	some := func(set backendai.StatusSet) bool { return !c.all(is(set.Not())) }
 	switch {
 	case c.main().Row.Status == backendai.Pending:
 		c.Phase = Pending
@@ -48,7 +48,7 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 	case c.all((*Member).dead):
 		c.Phase = Ending
 		return append(effects, c.maybeGone(e.Now)...)
-	case any(starting) && !any(backendai.Statuses(backendai.Failed)): // and another has ended, or is about to: the start has failed
+	case some(starting) && !some(backendai.Statuses(backendai.Failed)): // and another has ended, or is about to: the start has failed
 		c.failure = &protocol.StartFailure{Src: "other", Name: "KernelTerminated", Repr: "a kernel of the session has ended before all had started"}
 		effects = append(effects, c.abort()...)
 		return append(effects, c.maybeCancelled(e.Now)...)

@@ -13,11 +13,8 @@ import (
 	"backend.ai/manager/persistence/postgres/record"
 )
 
-// create writes the session's first rows and then lines it up. A request that comes twice does nothing the second time.
+// create writes the session's first rows and then lines it up.
 func (c *Core) create(e *protocol.Create) []outbox.Effect {
-	if c.Phase != Creating {
-		return nil
-	}
 	c.launch, c.limits, c.createTo = &e.Launch, e.Scheduling, []protocol.ReplyTo{e.Reply}
 	c.dependsOn = e.Dependencies
 	first := journal.NewSession{}
