@@ -30,6 +30,7 @@ type PendingSession struct {
 	Unmeetable []uuid.UUID
 	Retries    int
 	Limits     Limits
+	Wishes     Wishes
 }
 
 // PendingKernel is one container to place.
@@ -107,6 +108,35 @@ type Policy struct {
 	Name           string // fifo, …
 	RetriesToSkip  int
 	PendingTimeout time.Duration // 0: none
+	Options        Options
+}
+
+// Options are what a scaling group's scheduler does beyond the original's; all of it is off unless scheduler_opts.config asks for it.
+type Options struct {
+	// Priority ("priority": true) looks at sessions of a higher Wishes.Priority first, before the policy's own order.
+	Priority bool
+	// Backfill ("backfill": true) lets sessions behind one that fits nowhere start when that can't delay it (EASY).
+	Backfill bool
+	// Preemption ("preemption": true) ends preemptible sessions of lower priority for one that fits nowhere.
+	Preemption bool
+	// PreemptionMinRuntime ("preemption_min_runtime", seconds) is how long a session has run before it may be preempted.
+	PreemptionMinRuntime time.Duration
+	// FairShareHalfLife ("fair_share_half_life", seconds) orders by the owners' use in the past, which counts half after so long. 0: off.
+	FairShareHalfLife time.Duration
+	// Placement ("placement": "spread" or "pack") overrides how the policy chooses among the agents that fit. "": the policy's way.
+	Placement string
+	// MaxPending ("max_pending_sessions") and MaxPendingPerKeypair ("max_pending_sessions_per_keypair") bound the queue. 0: no bound.
+	MaxPending, MaxPendingPerKeypair int
+}
+
+// Wishes are what a session may say of itself in its resource_opts, for the schedulers' Options.
+type Wishes struct {
+	// Priority ("priority"), -1000…1000; higher goes first.
+	Priority int
+	// Preemptible ("preemptible": true): it may be ended for others.
+	Preemptible bool
+	// TimeLimit ("time_limit", seconds): it is ended when it has been RUNNING so long. 0: none.
+	TimeLimit time.Duration
 }
 
 // Requeue asks a session to enqueue itself again (the scheduler has restarted, or refused a stale request).
@@ -125,6 +155,9 @@ type Allocation struct {
 	// CountsForUser is false once the end was asked for: the agent's slots are still
 	// taken, the owner's quota is not (USER_RESOURCE_OCCUPYING excludes TERMINATING).
 	CountsForUser bool
+	Wishes        Wishes
+	// Since is when the kernel has become RUNNING, as far as is known; zero before.
+	Since time.Time
 }
 
 // SchedulerLoaded is what the rows say when a scheduler takes its scaling group over.

@@ -214,7 +214,7 @@ func (c *Core) reserve(p *pending, placement *protocol.Placement, now time.Time)
 	for i, k := range p.Kernels {
 		c.allocate(&protocol.Allocation{
 			SessionID: p.ID, KernelID: k.ID, Agent: placement.Kernels[i].Agent, Slots: k.Slots, Main: i == 0,
-			AccessKey: p.AccessKey, GroupID: p.GroupID, DomainName: p.DomainName, CountsForUser: true,
+			AccessKey: p.AccessKey, GroupID: p.GroupID, DomainName: p.DomainName, CountsForUser: true, Wishes: p.Wishes,
 		})
 	}
 	c.changes++

@@ -289,6 +289,7 @@ func (c *Core) enqueue() outbox.Effect {
 		DomainName: m.DomainName, GroupID: m.GroupID, ScalingGroup: m.ScalingGroup, ClusterMode: m.ClusterMode,
 		CreatedAt: m.CreatedAt, StartsAt: m.StartsAt, DependsOn: c.dependsOn, Retries: c.scheduler.Retries, Limits: c.limits,
 	}
+	s.Wishes, _ = protocol.WishesOf(m.ResourceOpts) // what an older manager has let through says nothing
 	for _, k := range c.Members {
 		pk := protocol.PendingKernel{ID: k.Row.ID, Image: k.Row.Image, Architecture: k.Row.Architecture, Slots: k.Row.OccupiedSlots}
 		if k.Row.Agent != nil {

@@ -149,10 +149,15 @@ func (s *Store) Scheduler(ctx context.Context, scalingGroup string) (*protocol.S
 		return nil, err
 	}
 	for _, k := range kernels {
-		loaded.Allocations = append(loaded.Allocations, &protocol.Allocation{
+		a := &protocol.Allocation{
 			SessionID: k.SessionID, KernelID: k.ID, Agent: *k.Agent, Slots: k.OccupiedSlots, Main: k.IsMain(),
 			AccessKey: k.AccessKey, GroupID: k.GroupID, DomainName: k.DomainName, CountsForUser: k.Status.OccupiesUser(),
-		})
+		}
+		a.Wishes, _ = protocol.WishesOf(k.ResourceOpts)
+		if k.Status == backendai.Running && k.StatusChanged != nil {
+			a.Since = *k.StatusChanged
+		}
+		loaded.Allocations = append(loaded.Allocations, a)
 	}
 	queue, err := live.Queue(ctx, s.pool, scalingGroup)
 	if err != nil {
@@ -182,6 +187,7 @@ func pendingOf(rows []record.Kernel, limits protocol.Limits, depends []protocol.
 		DomainName: m.DomainName, GroupID: m.GroupID, ScalingGroup: m.ScalingGroup, ClusterMode: m.ClusterMode,
 		CreatedAt: m.CreatedAt, StartsAt: m.StartsAt, DependsOn: depends, Limits: limits,
 	}
+	p.Wishes, _ = protocol.WishesOf(m.ResourceOpts)
 	var data struct {
 		Scheduler struct {
 			Retries int `json:"retries"`
