@@ -98,7 +98,7 @@ func (m *Membership) admit(ctx context.Context) error {
 			return nil
 		}
 		for _, o := range list {
-			if o.member.value.Name == m.self().Name && nobodyAt(ctx, o.member.value.Address) {
+			if m.replaces(o.member.value) || o.member.value.Name == m.self().Name && nobodyAt(ctx, o.member.value.Address) {
 				// Its process was killed: why wait for the lease?
 				if err := m.revoke(ctx, o.member.lease); err != nil {
 					return err
@@ -123,6 +123,12 @@ func (m *Membership) admit(ctx context.Context) error {
 			return refused(list[0].why)
 		}
 	}
+}
+
+// replaces tells whether other is the process that was where this one is now. The machine gives an address to one process at a time.
+func (m *Membership) replaces(other Member) bool {
+	self := m.self()
+	return m.cfg.Bound && other.Name == self.Name && other.Address == self.Address && other.Host == self.Host && self.Host != ""
 }
 
 // nobodyAt tells whether an address surely has no listener: its host refuses the connection. A host that does not answer may be cut off.

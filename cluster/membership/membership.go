@@ -33,6 +33,8 @@ type Config struct {
 	Prefix string
 	// Self describes this process. An empty ID is drawn; StartedAt and Lease are filled in.
 	Self Member
+	// Bound: this process listens at Self.Address already. So a member of the same name, machine and address is one whose process has ended.
+	Bound bool
 	// TTL of the lease in whole seconds; default DefaultTTL, at most MaxTTL. etcd does not go below 2 s.
 	TTL time.Duration
 	Log *slog.Logger

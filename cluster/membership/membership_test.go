@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -128,7 +129,8 @@ func shards(from, to int32) (list []int32) {
 func TestMembership(t *testing.T) {
 	etcd := etcdtest.New(t)
 	for name, test := range map[string]func(*testing.T, *etcdtest.Server, string){
-		"see each other": testSeeEachOther, "claims are exclusive": testClaimsAreExclusive, "killed": testKilled, "restarted at once": testRestartedAtOnce,
+		"see each other": testSeeEachOther, "claims are exclusive": testClaimsAreExclusive, "killed": testKilled, "restarted at once": testRestartedAtOnce, "restarted in place": testRestartedInPlace,
+
 		"compacted": testCompacted, "prefixes": testPrefixes, "revoked from outside": testRevoked, "removed from outside": testRemoved, "refusals": testRefusals,
 		"two of a name at once": testTwoOfAName, "slow viewer": testSlowViewer, "stop ends everything": testStopEndsEverything,
 		"etcd away": testEtcdAway, "stop without etcd": testStopWithoutEtcd, "suspected": testSuspected,
@@ -256,6 +258,39 @@ func testRestartedAtOnce(t *testing.T, etcd *etcdtest.Server, prefix string) {
 	again := start(t, etcd, prefix, "a")
 	if v := again.View(); names(v) != "a" || v.Members[0].ID != again.ID() {
 		t.Errorf("%+v", v)
+	}
+}
+
+// A process that is started again while its predecessor's lease lives need not wait for the end of that, though somebody, it itself, listens at the
+// address. One on another machine has to.
+func testRestartedInPlace(t *testing.T, etcd *etcdtest.Server, prefix string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	at := func(host string) func(*Config) {
+		return func(c *Config) {
+			c.Self.Host, c.Self.Address, c.Bound, c.TTL = host, l.Addr().String(), true, MaxTTL
+		}
+	}
+	old := start(t, etcd, prefix, "a", at("machine"))
+	if got, err := old.Claim(background(t), []int32{7}); err != nil || len(got) != 1 {
+		t.Fatal(got, err)
+	}
+	old.kill()
+	before := time.Now()
+	again := start(t, etcd, prefix, "a", at("machine"))
+	if v := again.View(); names(v) != "a" || v.Members[0].ID != again.ID() || len(v.Claims) != 0 {
+		t.Errorf("%+v", v)
+	}
+	if took := time.Since(before); took > MaxTTL/2 {
+		t.Errorf("that took %v", took)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := newNode(t, etcd, prefix, "a", at("other")).Start(ctx); backendai.CodeOf(err) != backendai.InvalidConfig {
+		t.Errorf("a live member of that name on another machine: %v", err)
 	}
 }
 

@@ -58,11 +58,6 @@ func ServicePorts(raw json.RawMessage) []ServicePort {
 // statusTimeout is shown when the caller's maxWaitSeconds has passed; the session stays in the queue.
 const statusTimeout = "TIMEOUT"
 
-type newIDs struct{}
-
-func (newIDs) UUID() uuid.UUID    { return uuid.New() }
-func (newIDs) CreationID() string { return string(backendai.NewCreationID()) }
-
 func (s *Resource) create(r *api.Request) error {
 	p, err := api.Params(r, (*createParams).bind)
 	if err != nil {
@@ -99,18 +94,31 @@ func (s *Resource) create(r *api.Request) error {
 	if err != nil {
 		return err
 	}
-	id, err := s.enqueue(r, &req, facts, image, owner)
+	ids := newIDs(r)
+	id, err := s.enqueue(r, &req, facts, image, owner, ids)
 	// Most names are free. One that is not is found out by the database's unique index when the rows are written; but a name
 	// that is taken goes before everything else that is wrong with the request.
 	if err != nil && backendai.AsError(err).HTTPStatus() < http.StatusInternalServerError {
-		if done, err := s.existing(r, &req, image, owner.AccessKey, p.Reuse); done || err != nil {
+		m, err := sessions.Live(r.Context(), s.pool, req.Name, owner.AccessKey)
+		switch {
+		case err != nil:
 			return err
+		case m == nil:
+		case ids.made(m.ID):
+			return s.created(r, p, m.ID)
+		default:
+			return s.existing(r, &req, image, m.ID, p.Reuse)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	answer := created{SessionID: id.String(), SessionName: req.Name, Status: string(backendai.Pending), ServicePorts: []ServicePort{}, Created: true}
+	return s.created(r, p, id)
+}
+
+// created answers that a session was created by this request, when it has started if the client waits for that.
+func (s *Resource) created(r *api.Request, p createParams, id uuid.UUID) error {
+	answer := created{SessionID: id.String(), SessionName: p.Name, Status: string(backendai.Pending), ServicePorts: []ServicePort{}, Created: true}
 	if !p.EnqueueOnly {
 		if err := s.await(r.Context(), id, p.MaxWaitSeconds, &answer); err != nil {
 			return err
@@ -120,11 +128,11 @@ func (s *Resource) create(r *api.Request) error {
 }
 
 // enqueue plans the session and has its actor write its rows; it returns the session's id.
-func (s *Resource) enqueue(r *api.Request, req *enqueue.Request, facts *enqueue.Facts, image *enqueue.Image, owner enqueue.Owner) (id uuid.UUID, err error) {
+func (s *Resource) enqueue(r *api.Request, req *enqueue.Request, facts *enqueue.Facts, image *enqueue.Image, owner enqueue.Owner, ids enqueue.IDs) (id uuid.UUID, err error) {
 	if facts.Folders, err = s.facts.Folders(r.Context(), enqueue.FolderNames(req), owner, folderRole(r, owner)); err != nil {
 		return id, err
 	}
-	message, err := enqueue.Plan(req, facts, image, newIDs{})
+	message, err := enqueue.Plan(req, facts, image, ids)
 	if err != nil {
 		return id, err
 	}
@@ -165,24 +173,20 @@ func folderRole(r *api.Request, owner enqueue.Owner) backendai.UserRole {
 	return r.Who().User.Role
 }
 
-// existing answers when a live session of that very name is there.
-func (s *Resource) existing(r *api.Request, req *enqueue.Request, image *enqueue.Image, accessKey string, reuse bool) (bool, error) {
-	m, err := sessions.Live(r.Context(), s.pool, req.Name, accessKey)
-	if err != nil || m == nil {
-		return false, err
-	}
-	info, err := sessions.Read(r.Context(), s.pool, m.ID)
+// existing answers that a live session of that very name is there.
+func (s *Resource) existing(r *api.Request, req *enqueue.Request, image *enqueue.Image, id uuid.UUID, reuse bool) error {
+	info, err := sessions.Read(r.Context(), s.pool, id)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if !reuse || info.Image != image.Name || info.Architecture != image.Architecture {
-		return false, backendai.NewError(backendai.SessionAlreadyExists).WithData(map[string]any{"existingSessionId": m.ID.String()})
+		return backendai.NewError(backendai.SessionAlreadyExists).WithData(map[string]any{"existingSessionId": id.String()})
 	}
 	raw := info.ServicePorts
 	if len(raw) == 0 {
 		raw = json.RawMessage(`null`)
 	}
-	return true, r.JSON(created{SessionID: m.ID.String(), SessionName: info.Name, Status: string(info.Status), Raw: &raw, ServicePorts: ServicePorts(info.ServicePorts)})
+	return r.JSON(created{SessionID: id.String(), SessionName: info.Name, Status: string(info.Status), Raw: &raw, ServicePorts: ServicePorts(info.ServicePorts)})
 }
 
 // await waits until the session has started or will not any more, up to maxWait seconds (0: as long as it takes).

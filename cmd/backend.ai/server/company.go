@@ -53,7 +53,7 @@ func company(cfg *config.Manager, client *clientv3.Client, database string, shar
 		Members: func(address string, onView func(membership.View), onExpired func()) node.Members { // made after the transport
 			host, _ := os.Hostname()
 			return membership.New(membership.Config{
-				Client: client, Prefix: ClusterPrefix(cfg.Etcd.Namespace), TTL: a.Lease, Log: log, OnView: onView, OnExpired: onExpired,
+				Client: client, Prefix: ClusterPrefix(cfg.Etcd.Namespace), TTL: a.Lease, Log: log, OnView: onView, OnExpired: onExpired, Bound: true,
 				Self: membership.Member{Name: a.NodeName, Address: address, API: cfg.Service.Addr.String(), Version: api.Release,
 					Namespace: cfg.Etcd.Namespace, Database: database, Shards: shards,
 					Host: host, Trust: made.Trust()},

@@ -31,6 +31,11 @@ const apiVersion = "v6.20220615"
 // call makes a request that is signed by one of the capture's keys, or by nobody.
 func (w *world) call(url, as, method, target, body string) (int, http.Header, string) {
 	w.Helper()
+	return w.send(w.signed(url, as, method, target, body))
+}
+
+func (w *world) signed(url, as, method, target, body string) *http.Request {
+	w.Helper()
 	req, err := http.NewRequestWithContext(w.Context(), method, url+target, strings.NewReader(body))
 	if err != nil {
 		w.Fatal(err)
@@ -52,6 +57,11 @@ func (w *world) call(url, as, method, target, body string) (int, http.Header, st
 			signing.Subject{Method: method, Target: target, Date: date, Host: req.URL.Host, ContentType: "application/json", Version: apiVersion})
 		req.Header.Set("Authorization", fmt.Sprintf("BackendAI signMethod=HMAC-SHA256, credential=%s:%s", golden.Keys[as].Access, signature))
 	}
+	return req
+}
+
+func (w *world) send(req *http.Request) (int, http.Header, string) {
+	w.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		w.Fatal(err)
