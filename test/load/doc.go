@@ -2,6 +2,7 @@
 // as JSON: rates, latencies, and what the pretended agents have counted.
 //
 //	load sessions --count 500        create, wait until RUNNING, destroy
+//	load wake --count 300            how soon after the end of a session does one start that has waited
 //	load api --seconds 5             requests a second of a few routes
 //	load join --agents 100           how long until that many agents are ALIVE at once
 //	load bench                       all of that on servers of its own, beside the original's figures (make bench)

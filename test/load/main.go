@@ -26,7 +26,7 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: load bench|sessions|api|join [flags]; load sessions -h lists them")
+		fmt.Fprintln(os.Stderr, "usage: load bench|sessions|wake|api|join [flags]; load sessions -h lists them")
 		os.Exit(2)
 	}
 	o := options{}
@@ -66,18 +66,25 @@ func run(ctx context.Context, scenario string, o options) (map[string]any, error
 		return nil, err
 	}
 	var fleet *fakeagent.Fleet
+	asked := make(chan time.Time, 1<<16)
 	if o.redis != "" {
 		set, err := redis.Open(ctx, redis.Config{Addr: o.redis, Patience: 5 * time.Second})
 		if err != nil {
 			return nil, err
 		}
 		defer set.Close()
-		fleet = fakeagent.NewFleet(set, o.agents, o.image, fakeagent.Config{Capacity: backendai.SlotsOf("cpu", "4096", "mem", "16384g"), CreateDelay: o.delay})
+		cfg := fakeagent.Config{Capacity: backendai.SlotsOf("cpu", "4096", "mem", "16384g"), CreateDelay: o.delay}
+		if scenario == "wake" {
+			cfg = wakeConfig(o, asked)
+		}
+		fleet = fakeagent.NewFleet(set, o.agents, o.image, cfg)
 	}
 	var result map[string]any
 	switch scenario {
 	case "sessions":
 		result, err = sessions(ctx, c, o, fleet)
+	case "wake":
+		result, err = wake(ctx, c, o, fleet, asked)
 	case "api":
 		result, err = api(ctx, c, o)
 	case "join":

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/user"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -53,9 +52,6 @@ func serve(cmd *cobra.Command, cfg *config.Manager) error {
 		return err
 	}
 	defer func() { _ = system.Close() }()
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // sessions come in bursts, and memory is what the node's other services want
-	}
 	log := system.Logger
 	slog.SetDefault(log) // libraries, and what has no logger of its own
 	if cfg.Debug.Enabled {
@@ -73,6 +69,7 @@ func serve(cmd *cobra.Command, cfg *config.Manager) error {
 	log.Info("runtime: "+runtime.Version(), "pid", os.Getpid(), "cpus", runtime.GOMAXPROCS(0))
 
 	ctx := cmd.Context()
+	paceCollector(ctx)
 	s := server.New(cfg, log)
 	if err := s.Start(ctx); err != nil {
 		return err
