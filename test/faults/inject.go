@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -72,6 +73,20 @@ func (w *world) inject(ctx context.Context, f fault) (heal func() error, err err
 		e := w.etcd[f.Node%len(w.etcd)]
 		e.Stop(syscall.SIGKILL, time.Second)
 		return e.Start, nil
+	case loseQuorum:
+		var ended []*program
+		for i, e := range w.etcd {
+			if i != f.Node%len(w.etcd) {
+				e.Stop(syscall.SIGKILL, time.Second)
+				ended = append(ended, e)
+			}
+		}
+		return func() (err error) {
+			for _, e := range ended {
+				err = errors.Join(err, e.Start())
+			}
+			return err
+		}, nil
 	case restartAgent:
 		return func() error { return a.start(false) }, a.end()
 	case crashAgent:

@@ -24,6 +24,7 @@ const (
 	restartRedis  kind = "restart-redis"  //
 	flushRedis    kind = "flush-redis"    // FLUSHALL
 	killEtcd      kind = "kill-etcd"      // kill -9 of one member
+	loseQuorum    kind = "lose-quorum"    // kill -9 of two members of etcd
 	restartAgent  kind = "restart-agent"  // its kernels live on
 	crashAgent    kind = "crash-agent"    // its kernels are gone
 	drainNode     kind = "drain-node"     // mgr cluster drain, undrain
@@ -55,6 +56,7 @@ var traits = map[kind]trait{
 	restartRedis:  {allowed: 1},
 	flushRedis:    {allowed: 1},
 	killEtcd:      {allowed: 1, heals: true},
+	loseQuorum:    {allowed: 1, heals: true},
 	restartAgent:  {allowed: 1, heals: true},
 	crashAgent:    {allowed: 1, heals: true},
 	drainNode:     {victim: true, allowed: 0, heals: true},
@@ -62,7 +64,7 @@ var traits = map[kind]trait{
 }
 
 // kinds in the order in which they are shown.
-var kinds = []kind{killNode, pauseNode, isolateNode, cutEtcd, cutPostgres, cutRedis, cutNodes, cutAgent, restartPG, slowPG, restartRedis, flushRedis, killEtcd,
+var kinds = []kind{killNode, pauseNode, isolateNode, cutEtcd, cutPostgres, cutRedis, cutNodes, cutAgent, restartPG, slowPG, restartRedis, flushRedis, killEtcd, loseQuorum,
 	restartAgent, crashAgent, drainNode, terminateNode}
 
 // fault is one thing that happens.
@@ -84,6 +86,8 @@ func (f fault) String() string {
 		s += fmt.Sprintf(" agent %d", f.Agent)
 	case killEtcd:
 		s += fmt.Sprintf(" member %d", f.Node+1)
+	case loseQuorum:
+		s += fmt.Sprintf(", only member %d stays", f.Node+1)
 	case restartPG, slowPG, restartRedis, flushRedis:
 	default:
 		s += fmt.Sprintf(" m%d", f.Node+1)
@@ -129,9 +133,12 @@ func planFor(seed uint64, n, nodes, agents int, of []kind) []fault {
 			f.Cut, f.Lasts = cut{Delay: delay}, lasts/2+time.Second
 		case restartPG:
 			f.Mode = map[bool]string{true: "immediately", false: "fast"}[immediate]
-		case killEtcd:
+		case killEtcd, loseQuorum:
 			f.Node = r.IntN(etcdMembers)
 			f.Lasts = lasts / 2
+			if f.Kind == loseQuorum {
+				f.Lasts = lasts // within the leases, and beyond
+			}
 		case restartAgent, crashAgent:
 			f.Lasts = lasts / 3
 		case drainNode:
