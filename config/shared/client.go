@@ -82,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Client, error) {
 	c.own = true
 	if _, _, err := c.Get(ctx, "manager/status", Global); err != nil {
 		_ = cli.Close()
-		return nil, backendai.Errorf(backendai.CodeOf(err), "etcd.addr = %s does not answer", where).WithCause(err)
+		return nil, backendai.Errorf(backendai.CodeOf(err), "etcd.addr = %s does not answer: is it reached there, and do more than half of its members run?", where).WithCause(err)
 	}
 	return c, nil
 }
