@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -137,6 +138,11 @@ func (a *Actor) call(c *protocol.Call) {
 	}
 	if !a.core.Known {
 		answer(callosum.Outcome{Err: &callosum.LinkError{Cause: callosum.CauseUnreachable, Agent: a.core.ID, Method: c.Call.Method}})
+		return
+	}
+	if late := time.Since(c.At.Round(0)); late > protocol.CallTimeout {
+		answer(callosum.Outcome{Err: &callosum.LinkError{Cause: callosum.CauseUnreachable, Agent: a.core.ID, Method: c.Call.Method,
+			Err: fmt.Errorf("it was asked for %s ago", late.Truncate(time.Millisecond))}})
 		return
 	}
 	fence := c.Fence

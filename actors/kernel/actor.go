@@ -183,8 +183,9 @@ func (a *Actor) call(e Call) {
 		// Starting a service that cannot exist changes nothing and tells known kernels from unknown ones (KeyError).
 		call = callosum.StartService{KernelID: row.ID.String(), Service: "backendai-probe"}.Call()
 	}
-	deadline := time.Now().Add(e.Timeout)
-	msg := &protocol.Call{Call: call, Deadline: deadline, Token: e.Token, Fence: a.fence(),
+	now := time.Now()
+	deadline := now.Add(e.Timeout)
+	msg := &protocol.Call{Call: call, At: now, Deadline: deadline, Token: e.Token, Fence: a.fence(),
 		From: protocol.Ref{Address: a.ctx.Self().Address, ID: a.ctx.Self().Id}}
 	lost := &protocol.CallResult{Token: e.Token, Now: deadline,
 		Err: &callosum.LinkError{Cause: callosum.CauseDeadline, Agent: *row.Agent, Method: call.Method, Sent: true}}

@@ -46,7 +46,9 @@ type AgentJoined struct {
 // Call asks a twin for an RPC of its agent. The answer goes to From as a
 // CallResult, or to Reply.
 type Call struct {
-	Call     callosum.Call
+	Call callosum.Call
+	// At is when it was asked for. A twin does not carry out what is older than CallTimeout.
+	At       time.Time
 	Deadline time.Time
 	Token    uint64
 	From     Ref
@@ -54,6 +56,10 @@ type Call struct {
 	// Fence is the caller's shard and epoch; agents that know epochs refuse older ones.
 	Fence callosum.Fence
 }
+
+// CallTimeout is how long a Call may take from who asks to the agent's twin. A node that was stopped meanwhile has been replaced, and its successor
+// does not wait longer than a little more than this for what it may have left on the way.
+const CallTimeout = 8 * time.Second
 
 // CallResult answers a Call of an actor. Value is raw MessagePack; Err is nil, a
 // *callosum.RemoteError or a *callosum.LinkError.

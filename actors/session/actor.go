@@ -199,7 +199,7 @@ func (a *Actor) perform(effect outbox.Effect) {
 	case RemoveNetwork:
 		a.removeNetwork(e.Network)
 	case Forward:
-		msg := &protocol.Call{Call: e.Invoke.Call, Deadline: e.Invoke.Deadline, Reply: e.Invoke.Reply}
+		msg := &protocol.Call{Call: e.Invoke.Call, At: time.Now(), Deadline: e.Invoke.Deadline, Reply: e.Invoke.Reply}
 		if !a.svc.Router.Send(cluster.Agent(e.Agent), msg) {
 			ask.Reply(a.ctx, e.Invoke.Reply, &protocol.NotHere{}, nil) // the agent's link is moving: nothing was sent, so it may be asked again
 		}

@@ -228,7 +228,7 @@ func (o *Owner) taken(t *taken) {
 	o.moved(t.shards)
 	for _, r := range t.rows.Remnants {
 		call := callosum.DestroyKernel{KernelID: r.KernelID.String(), Reason: string(backendai.InfoForceTerminated), SuppressEvents: true}.Call()
-		o.svc.Router.Send(cluster.Agent(r.Agent), &protocol.Call{Call: call, Deadline: time.Now().Add(remnantTimeout)})
+		o.svc.Router.Send(cluster.Agent(r.Agent), &protocol.Call{Call: call, At: time.Now(), Deadline: time.Now().Add(remnantTimeout)})
 	}
 }
 

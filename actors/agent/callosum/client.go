@@ -41,6 +41,9 @@ type ClientConfig struct {
 	Heartbeat time.Duration
 	// ConnectTimeout bounds how long a call waits for a connection; default 5 s.
 	ConnectTimeout time.Duration
+	// SendTimeout bounds how long a call may wait to be sent at all, by the wall clock, which goes on while the process is stopped; default 8 s.
+	// Beyond it the one who asked may have been replaced, and the call come after what his successor has done.
+	SendTimeout time.Duration
 	// ReconnectMin and ReconnectMax bound the back-off between connections; default 100 ms and 2 s.
 	ReconnectMin, ReconnectMax time.Duration
 	// IdleTimeout closes a link that has had no calls for so long; default 10 min.
@@ -77,6 +80,7 @@ func (c ClientConfig) withDefaults() ClientConfig {
 	set(&c.Keepalive, time.Minute)
 	set(&c.Heartbeat, 10*time.Second)
 	set(&c.ConnectTimeout, 5*time.Second)
+	set(&c.SendTimeout, 8*time.Second)
 	set(&c.ReconnectMin, 100*time.Millisecond)
 	set(&c.ReconnectMax, 2*time.Second)
 	set(&c.IdleTimeout, 10*time.Minute)
@@ -189,7 +193,7 @@ func (c *Client) start(peer Peer, call Call, fence Fence, deadline time.Time, do
 	if !now.Before(deadline) {
 		return refuse(CauseDeadline, nil)
 	}
-	q := &pending{method: call.Method, payload: payload, fence: fence, deadline: deadline, done: done, index: -1}
+	q := &pending{method: call.Method, payload: payload, fence: fence, deadline: deadline, handedIn: wall(now), done: done, index: -1}
 	c.mu.RLock()
 	ok := c.running
 	full := ok && !c.pumpOf(peer).put(command{kind: commandCall, peer: peer, pending: q})

@@ -106,6 +106,33 @@ func TestUnreachableAgentFailsUnsent(t *testing.T) {
 	}
 }
 
+// A process that was stopped with a call in hand does not send it when it goes on: the world has moved on.
+func TestStaleCallIsNotSent(t *testing.T) {
+	a := startSilent(t)
+	c := startClient(t, ClientConfig{})
+	peer := Peer{AgentID: "i-1", Address: a.address}
+	stale := func(age time.Duration, done func(Outcome)) *pending {
+		payload, _ := Ping{"old"}.Call().Payload()
+		return &pending{method: MethodPing, payload: payload, deadline: in(time.Minute), handedIn: wall(time.Now()).Add(-age), done: done, index: -1}
+	}
+	got := make(chan error, 1)
+	if !c.pumpOf(peer).put(command{kind: commandCall, peer: peer, pending: stale(time.Minute, func(o Outcome) { got <- o.Err })}) {
+		t.Fatal("the queue is full")
+	}
+	if err := <-got; CauseOf(err) != CauseUnreachable || MaybeExecuted(err) {
+		t.Errorf("%v", err)
+	}
+	if !c.pumpOf(peer).put(command{kind: commandCall, peer: peer, pending: stale(time.Second, func(Outcome) {})}) {
+		t.Fatal("the queue is full")
+	}
+	if m := <-a.seen; m.Method != MethodPing { // the first and only
+		t.Errorf("%+v", m)
+	}
+	if l, _ := c.Link(peer); l.Sent != 1 {
+		t.Errorf("%+v", l)
+	}
+}
+
 func TestDisconnectFailsWhatWasSentAndReconnects(t *testing.T) {
 	blocked := make(chan struct{}, 1)
 	block := map[string]Handler{MethodGetLogs: Typed(func(ctx context.Context, q GetLogs) (Logs, error) {

@@ -65,7 +65,7 @@ const (
 	CauseOverloaded
 	// CauseStopped: the client is stopped, or the link was dropped on request.
 	CauseStopped
-	// CauseUnreachable: no connection within ConnectTimeout.
+	// CauseUnreachable: no connection within ConnectTimeout, or not sent within SendTimeout.
 	CauseUnreachable
 	// CauseBreakerOpen: the agent has not answered lately, and a probe has not yet shown that it does again.
 	CauseBreakerOpen

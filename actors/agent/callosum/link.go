@@ -245,6 +245,10 @@ func (p *pump) flush(l *link) {
 			l.nextSeq++
 			continue
 		}
+		if late := wall(time.Now()).Sub(q.handedIn); late > p.config.SendTimeout {
+			p.finish(q, CauseUnreachable, fmt.Errorf("it has waited %s to be sent", late.Truncate(time.Millisecond)))
+			continue
+		}
 		frames, err := EncodeRequest(ID{Method: q.method, Seq: l.nextSeq}, q.fence, q.payload)
 		if err != nil {
 			p.finish(q, CauseInvalid, err)
@@ -374,7 +378,7 @@ func (p *pump) probe(l *link, now time.Time) {
 		return
 	}
 	p.accept(l.peer, &pending{
-		method: MethodPing, payload: payload, deadline: now.Add(p.config.ProbeTimeout), done: func(Outcome) {}, probe: true, index: -1,
+		method: MethodPing, payload: payload, deadline: now.Add(p.config.ProbeTimeout), handedIn: wall(now), done: func(Outcome) {}, probe: true, index: -1,
 	})
 }
 

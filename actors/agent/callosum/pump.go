@@ -35,6 +35,7 @@ type pending struct {
 	payload  []byte
 	fence    Fence
 	deadline time.Time
+	handedIn time.Time // by the wall clock
 	done     func(Outcome)
 
 	link     *link
@@ -325,6 +326,9 @@ func (h *timerHeap) Pop() any {
 	*x.place() = -1
 	return x
 }
+
+// wall is a time without the monotonic clock, which stands still while the machine sleeps.
+func wall(t time.Time) time.Time { return t.Round(0) }
 
 func minTime(a, b time.Time) time.Time {
 	if b.Before(a) {
