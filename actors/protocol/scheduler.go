@@ -169,6 +169,9 @@ type SchedulerLoaded struct {
 	Pending     []PendingSession
 }
 
+// Recount has a scheduler read its rows again and write what it derives of them (agents' occupied slots, sessions of access keys) anew.
+type Recount struct{}
+
 // Reread is what the rows say while the scheduler is at work: messages between nodes can be lost, rows can't.
 type Reread struct{ Rows *SchedulerLoaded }
 

@@ -107,6 +107,11 @@ func (a *Actor) Receive(ctx actor.Context) {
 		if msg.policy != a.core.Policy {
 			a.apply(&protocol.PolicyChanged{Policy: msg.policy})
 		}
+	case *protocol.Recount:
+		if a.loaded {
+			a.apply(msg)
+			a.load()
+		}
 	case *protocol.Why:
 		a.why(msg)
 	case *protocol.Drain:

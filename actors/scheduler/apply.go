@@ -63,6 +63,8 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 			c.regroup() // the quotas' sums leave out what is not known
 			c.wake(false)
 		}
+	case *protocol.Recount:
+		c.recount()
 	case *protocol.Moved:
 		return c.moved(e, now)
 	case *protocol.Reread:

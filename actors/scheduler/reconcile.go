@@ -64,6 +64,16 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 	return effects
 }
 
+// recount has everything that is derived written again with the next books.
+func (c *Core) recount() {
+	for _, id := range c.order {
+		c.touched[id] = true
+	}
+	for key := range c.keys {
+		c.owners[key] = true
+	}
+}
+
 // reconcileAgents takes an agent as its row has it when two readings in a row show the same, and that is not what is known.
 func (c *Core) reconcileAgents(rows []protocol.AgentState) {
 	before, doubts := c.agentDoubts, make(map[string]protocol.AgentState)

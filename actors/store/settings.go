@@ -41,6 +41,9 @@ func (s Shared) OverlayMTU() string {
 	return ""
 }
 
+// ShowsGroups is config/api/resources/group_resource_visibility.
+func (s Shared) ShowsGroups() bool { return s.settings.Current().GroupResourceVisibility }
+
 // Registry is a configured container registry.
 func (s Shared) Registry(name string) (url, username, password string, ok bool) {
 	r, ok := s.settings.Current().Registries[name]

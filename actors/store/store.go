@@ -30,6 +30,8 @@ type Settings interface {
 	OverlayMTU() string
 	// Registry is a configured container registry; ok is false for one that is not.
 	Registry(name string) (url, username, password string, ok bool)
+	// ShowsGroups is config/api/resources/group_resource_visibility.
+	ShowsGroups() bool
 	// SchedulerOptions are the options of a policy under config/plugins/scheduler/{policy}.
 	SchedulerOptions(policy string) map[string]any
 }

@@ -1,37 +1,23 @@
 package session
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/agent/callosum"
 	"backend.ai/manager/actors/enqueue"
 	"backend.ai/manager/api"
+	"backend.ai/manager/api/coordinator"
 	"backend.ai/manager/api/params"
-	"backend.ai/manager/persistence/postgres"
 	"backend.ai/manager/persistence/postgres/sessions"
 )
-
-// Limits of talking to a coordinator (wsproxy): it is a small service nearby.
-const (
-	coordinatorTimeout = 10 * time.Second
-	coordinatorAnswer  = 64 << 10 // bytes
-)
-
-var coordinators = &http.Client{Timeout: coordinatorTimeout}
 
 // serviceParams are the parameters of start-service (spec/rest-session §5.1).
 type serviceParams struct {
@@ -67,14 +53,12 @@ func (s *Resource) startService(r *api.Request) error {
 	if err != nil {
 		return err
 	}
-	address, err := coordinator(r.Context(), s.pool, info.ScalingGroup)
+	address, err := coordinator.Address(r.Context(), s.pool, info.ScalingGroup)
 	if err != nil {
 		return err
 	}
-	var status struct {
-		Advertised string `json:"advertise_address"`
-	}
-	if err := converse(r.Context(), http.MethodGet, address+"/status", nil, &status); err != nil {
+	status, err := coordinator.Ask(r.Context(), address)
+	if err != nil {
 		return err
 	}
 	host, port, err := servicePlace(info, r.Param("session"), p)
@@ -92,7 +76,7 @@ func (s *Resource) startService(r *api.Request) error {
 		Token string `json:"token"`
 	}
 	way := map[string]any{"login_session_token": p.login, "kernel_host": host, "kernel_port": port}
-	if err := converse(r.Context(), http.MethodPost, address+"/v2/conf", way, &token); err != nil {
+	if err := coordinator.Converse(r.Context(), http.MethodPost, address+"/v2/conf", way, &token); err != nil {
 		return err
 	}
 	if status.Advertised != "" {
@@ -121,53 +105,6 @@ func (p *serviceParams) opts() (callosum.Map, error) {
 		opts = append(opts, callosum.Entry{Key: o.name, Value: m})
 	}
 	return opts, nil
-}
-
-// coordinator is the address of the resource group's coordinator.
-func coordinator(ctx context.Context, pool *pgxpool.Pool, scalingGroup *string) (string, error) {
-	var address string
-	err := pool.QueryRow(ctx, `SELECT coalesce((SELECT wsproxy_addr FROM public.scaling_groups WHERE name = $1), '')`, scalingGroup).Scan(&address)
-	if err != nil {
-		return "", postgres.AsError(err)
-	}
-	if address == "" {
-		return "", backendai.Errorf(backendai.ServiceUnavailable, "No coordinator configured for this resource group")
-	}
-	return strings.TrimSuffix(address, "/"), nil
-}
-
-// converse asks a coordinator. One that cannot be reached or makes no sense is unavailable (FIX: 500 in the original).
-func converse(ctx context.Context, method, target string, question, answer any) error {
-	unavailable := func(err error) error {
-		return backendai.Errorf(backendai.ServiceUnavailable, "The coordinator of this resource group does not answer properly.").WithCause(err)
-	}
-	var body io.Reader
-	if question != nil {
-		text, err := json.Marshal(question)
-		if err != nil {
-			return backendai.Internal(err)
-		}
-		body = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, target, body)
-	if err != nil {
-		return unavailable(err)
-	}
-	if question != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	res, err := coordinators.Do(req)
-	if err != nil {
-		return unavailable(err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode/100 != 2 {
-		return unavailable(fmt.Errorf("%s %s: %s", method, target, res.Status))
-	}
-	if err := json.NewDecoder(io.LimitReader(res.Body, coordinatorAnswer)).Decode(answer); err != nil {
-		return unavailable(err)
-	}
-	return nil
 }
 
 // servicePlace is where the app can be reached by the coordinator.

@@ -23,6 +23,8 @@ import (
 	"backend.ai/manager/api/rest/health"
 	"backend.ai/manager/api/rest/hello"
 	restmanager "backend.ai/manager/api/rest/manager"
+	restresource "backend.ai/manager/api/rest/resource"
+	"backend.ai/manager/api/rest/scalinggroup"
 	restsession "backend.ai/manager/api/rest/session"
 	"backend.ai/manager/api/stream"
 	"backend.ai/manager/cluster"
@@ -126,6 +128,8 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.api.Mount("/stream", stream.New(s.node, pool, people, s.cfg.Service.MaxWSMessage))
 	s.api.Mount("/inspect", inspect.New(s.node))
 	s.api.Mount("/manager", restmanager.New(s.managerDeps(settings, pool)))
+	s.api.Mount("/resource", restresource.New(facts, s.node))
+	s.api.Mount("/scaling-groups", scalinggroup.New(facts))
 	s.api.Mount("/health", health.New(s.unready))
 	if err := s.startLongLived(ctx, "api", s.api.Start, s.api.Stop); err != nil {
 		return err
