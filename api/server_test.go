@@ -93,6 +93,12 @@ func (z *zoo) Register(r *api.Router) {
 	})
 	r.GET("/panic", func(*api.Request) error { panic("at the zoo") })
 	r.GET("/fail", func(*api.Request) error { return errors.New("secret cause") })
+	r.GET("/slow", func(r *api.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), time.Nanosecond)
+		defer cancel()
+		<-ctx.Done()
+		return fmt.Errorf("query: %w", ctx.Err())
+	})
 	r.GET("/sorry", func(r *api.Request) error {
 		r.SetHeader("X-Left-Over", "x")
 		return backendai.NewError(backendai.QuotaExceeded)
@@ -292,6 +298,7 @@ func TestErrors(t *testing.T) {
 	url, _, _ := open(t, api.Config{}, api.Deps{Failed: func(f api.Failure) { mu.Lock(); defer mu.Unlock(); failures = append(failures, f) }})
 	for target, want := range map[string]string{
 		"/zoo/fail":   `500 {"type": "https://api.backend.ai/probs/internal-server-error", "title": "Internal server error."}`,
+		"/zoo/slow":   `503 {"type": "https://api.backend.ai/probs/service-unavailable", "title": "Serivce unavailable.", "msg": "Something that the manager needs takes too long to answer; try again."}`,
 		"/zoo/panic":  `500 {"type": "https://api.backend.ai/probs/internal-server-error", "title": "Internal server error."}`,
 		"/zoo/sorry":  `412 {"type": "https://api.backend.ai/probs/quota-exceeded", "title": "You have reached your resource limit."}`,
 		"/zoo%2Fecho": `404 {"type": "https://api.backend.ai/probs/url-not-found", "title": "Unknown URL path.", "data": "/zoo/echo"}`,

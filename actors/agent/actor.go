@@ -140,7 +140,13 @@ func (a *Actor) call(c *protocol.Call) {
 		answer(callosum.Outcome{Err: &callosum.LinkError{Cause: callosum.CauseUnreachable, Agent: a.core.ID, Method: c.Call.Method}})
 		return
 	}
-	if late := time.Since(c.At.Round(0)); late > protocol.CallTimeout {
+	late := time.Since(c.At.Round(0))
+	switch {
+	case late <= protocol.CallTimeout:
+	case c.From.ID == "": // whoever asks may ask again, if he is still there
+		ask.Reply(root, c.Reply, &protocol.NotHere{}, nil)
+		return
+	default:
 		answer(callosum.Outcome{Err: &callosum.LinkError{Cause: callosum.CauseUnreachable, Agent: a.core.ID, Method: c.Call.Method,
 			Err: fmt.Errorf("it was asked for %s ago", late.Truncate(time.Millisecond))}})
 		return

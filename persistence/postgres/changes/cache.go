@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	backendai "backend.ai/manager"
 )
 
 // MaxAge bounds how old a cached value may be while nobody hears of changes.
@@ -72,7 +74,9 @@ func (c *Cache[K, V]) fetch(key K, l *loading[V]) {
 	ctx, cancel := context.WithTimeout(context.Background(), loadLimit)
 	defer cancel()
 	began := c.now()
-	l.value, l.err = c.load(ctx, key)
+	if l.value, l.err = c.load(ctx, key); l.err != nil && ctx.Err() != nil { // the limit is ours, not the caller's
+		l.err = backendai.Errorf(backendai.ServiceUnavailable, "The database takes too long to answer; try again.").WithCause(l.err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loading[key] == l {

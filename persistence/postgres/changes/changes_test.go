@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	backendai "backend.ai/manager"
 	"backend.ai/manager/persistence/postgres/changes"
 	"backend.ai/manager/persistence/postgres/dbtest"
 )
@@ -102,6 +103,19 @@ func TestCacheKeepsNoErrorsAndGivesUpWithTheCaller(t *testing.T) {
 			if v, err := c.Get(t.Context(), k); v != k || err != nil {
 				t.Fatal(v, err)
 			}
+		}
+	})
+}
+
+// The limit of a load is nobody's deadline: whoever waits for it learns that the database is slow.
+func TestCacheLoadsWithinALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := changes.NewCache(2, func(ctx context.Context, k int) (int, error) {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		})
+		if _, err := c.Get(t.Context(), 1); backendai.CodeOf(err) != backendai.ServiceUnavailable {
+			t.Error(err)
 		}
 	})
 }
