@@ -33,9 +33,13 @@ func Session(id fmt.Stringer) Identity       { return Identity{KindSession, id.S
 func Agent(id string) Identity               { return Identity{KindAgent, id} }
 func Scheduler(scalingGroup string) Identity { return Identity{KindScheduler, scalingGroup} }
 
-// ShardOf maps an id to one of n shards. ShardSQL is the same in SQL.
+// ShardOf maps an id to one of n shards. ShardSQL is the same in SQL. All schedulers live in one: quotas are over all scaling groups.
 func ShardOf(id Identity, n int) int32 {
-	sum := md5.Sum([]byte(id.ID)) //nolint:gosec // spreads ids, guards nothing
+	text := id.ID
+	if id.Kind == KindScheduler {
+		text = string(KindScheduler)
+	}
+	sum := md5.Sum([]byte(text)) //nolint:gosec // spreads ids, guards nothing
 	return int32(binary.BigEndian.Uint32(sum[:4]) % uint32(n))
 }
 

@@ -48,7 +48,7 @@ func (settings) AddSlotTypes(context.Context, []backendai.KnownSlot) error { ret
 func (settings) AutoPull() string                                          { return "digest" }
 func (settings) OverlayMTU() string                                        { return "" }
 func (settings) Registry(string) (string, string, string, bool)            { return "", "", "", false }
-func (settings) ShowsGroups() bool { return false }
+func (settings) ShowsGroups() bool                                         { return false }
 func (settings) SchedulerOptions(string) map[string]any                    { return nil }
 
 // bus keeps what was published.

@@ -26,6 +26,8 @@ const (
 	maxStash = 1 << 16
 	// refreshAtMost bounds how many waiting sessions' limits are read again at a tick.
 	refreshAtMost = 200
+	// unreadable is after how many attempts the others go on without a scaling group whose rows can't be read.
+	unreadable = 10
 )
 
 // passDue is the message by which a pass comes after everything that is in the mailbox already.
@@ -42,27 +44,33 @@ type (
 
 // Actor is the shell around a scheduler's core.
 type Actor struct {
-	svc    *services.Services
-	guard  journal.Guard
-	core   *Core
-	ctx    actor.Context
-	loaded bool
-	stash  []any
-	due    bool // a passDue is in the mailbox
-	timer  *time.Timer
-	warned string
-	passes int64
-	ticks  int64
+	svc   *services.Services
+	guard journal.Guard
+	core  *Core
+	// council is what this scheduler shares with those of other scaling groups; every use of the core is a step of it.
+	council *Council
+	ctx     actor.Context
+	loaded  bool
+	stash   []any
+	due     bool // a passDue is in the mailbox
+	timer   *time.Timer
+	warned  string
+	passes  int64
+	ticks   int64
+	// unread counts the attempts to read the rows that failed.
+	unread int
 	// draining: the shard is being handed over; nothing is decided any more.
 	draining bool
 	took     time.Duration
 }
 
 // Props makes the props of a scaling group's scheduler.
-func Props(svc *services.Services, guard journal.Guard, scalingGroup string) *actor.Props {
+func Props(svc *services.Services, guard journal.Guard, council *Council, scalingGroup string) *actor.Props {
 	id := inspector.Identity{Kind: inspector.KindScheduler, ID: scalingGroup, Shard: guard.Shard, Epoch: guard.Epoch}
 	return svc.Inspector.Props(id, func() actor.Actor {
-		return &Actor{svc: svc, guard: guard, core: NewCore(scalingGroup, protocol.Policy{}, nil)}
+		core := NewCore(scalingGroup, protocol.Policy{}, nil)
+		core.Ledger = council.ledger
+		return &Actor{svc: svc, guard: guard, core: core, council: council}
 	})
 }
 
@@ -71,6 +79,7 @@ func (a *Actor) Receive(ctx actor.Context) {
 	a.ctx = ctx
 	switch msg := ctx.Message().(type) {
 	case *actor.Started:
+		a.council.join(a.core.Group, ctx.Self())
 		a.load()
 		a.tickLater()
 	case *actor.Stopping:
@@ -80,6 +89,9 @@ func (a *Actor) Receive(ctx actor.Context) {
 	case actor.SystemMessage, actor.AutoReceiveMessage:
 	case *loadFailed:
 		a.svc.Log.Warn("a scheduler cannot read its rows; trying again", "scaling_group", a.core.Group, "error", msg.err)
+		if a.unread++; a.unread == unreadable { // it may have been deleted: the others must not wait for it
+			a.counted()
+		}
 		self, root := ctx.Self(), a.svc.System.Root
 		time.AfterFunc(time.Second, func() { root.Send(self, &protocol.Requeue{}) })
 	case *protocol.Requeue:
@@ -91,13 +103,14 @@ func (a *Actor) Receive(ctx actor.Context) {
 		}
 		a.loaded = true
 		a.apply(msg)
+		a.counted()
 		for _, m := range a.stash {
 			a.apply(m)
 		}
 		a.stash = nil
 	case *passDue:
 		a.due = false
-		if !a.draining {
+		if a.loaded && !a.draining && a.council.ready() {
 			a.pass()
 		}
 	case *policyRead:
@@ -212,20 +225,40 @@ func (a *Actor) refresh() {
 	})
 }
 
+// counted tells the council that the rows are counted; those who have waited for the last of them may decide.
+func (a *Actor) counted() {
+	for _, pid := range a.council.counted(a.core.Group) {
+		a.ctx.Send(pid, &passDue{})
+	}
+}
+
+// step uses the core, and tells the others what has become free.
+func (a *Actor) step(f func()) {
+	freed, others := a.council.step(a.core.Group, f)
+	for _, pid := range others {
+		a.ctx.Send(pid, &quotaFreed{freed})
+	}
+}
+
 func (a *Actor) apply(msg any) {
-	a.carryOut(a.core.Apply(msg, time.Now()))
+	var effects []Effect
+	a.step(func() { effects = a.core.Apply(msg, time.Now()) })
+	a.carryOut(effects)
 	switch {
 	case a.core.Due() && !a.due:
 		a.due = true
 		a.ctx.Send(a.ctx.Self(), &passDue{})
 	case !a.core.Due():
-		a.carryOut(a.core.Books())
+		a.step(func() { effects = a.core.Books() })
+		a.carryOut(effects)
 	}
 }
 
 func (a *Actor) pass() {
 	begin := time.Now()
-	effects, err := a.core.Pass(begin)
+	var effects []Effect
+	var err error
+	a.step(func() { effects, err = a.core.Pass(begin) })
 	a.passes++
 	a.carryOut(effects)
 	a.took = time.Since(begin)

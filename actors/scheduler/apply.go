@@ -63,6 +63,10 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 			c.regroup() // the quotas' sums leave out what is not known
 			c.wake(false)
 		}
+	case *quotaFreed:
+		for _, where := range e.scopes {
+			c.givenBack(where)
+		}
 	case *protocol.Recount:
 		c.recount()
 	case *protocol.Moved:

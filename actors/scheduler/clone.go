@@ -23,7 +23,7 @@ func (c *Core) Clone() *Core {
 	}
 	d.index = c.index.clone(d.agents)
 	d.allocs = maps.Clone(c.allocs)
-	d.keys, d.groups, d.domains = cloneUsage(c.keys), cloneUsage(c.groups), cloneUsage(c.domains)
+	d.Ledger = c.Ledger.clone()
 	d.nowhere, d.touched, d.owners = maps.Clone(c.nowhere), maps.Clone(c.touched), maps.Clone(c.owners)
 	d.doubts, d.agentDoubts = maps.Clone(c.doubts), maps.Clone(c.agentDoubts)
 	if c.sessions != nil {

@@ -9,6 +9,8 @@
 //     the session under both epochs, and only then counted as real
 //   - allocation: slots of one kernel on one agent. Allocations only grow here and
 //     only shrink here, so no race can over-commit an agent
+//   - ledger: what access keys, projects and domains take, over all scaling groups; council: the schedulers that share one. They live in
+//     one shard, so that seeing what is left of a quota and taking of it is one step, as under the original's lock
 //   - parked: looked at, found waiting for something, and not looked at again before
 //     an event of a class that could help
 //   - crowd: parked sessions that wait for the same quota, of which either all could

@@ -25,6 +25,7 @@ type Core struct {
 	Policy protocol.Policy
 	Known  *backendai.KnownSlots
 
+	*Ledger
 	agents     map[string]*Agent
 	order      []string // agent ids, sorted: ties of the original are unordered, ours go by id
 	index      *index
@@ -44,9 +45,6 @@ type Core struct {
 	placing    map[uuid.UUID]*pending             // not in the queue: sent to the session, not yet acknowledged
 	nowhere    map[string]bool                    // sizes of requests for which no agent had room, since anything was freed
 	allocs     map[uuid.UUID]*protocol.Allocation // by kernel
-	keys       map[string]*usage
-	groups     map[uuid.UUID]*usage
-	domains    map[string]*usage
 
 	changes  uint64   // counts what may make an explanation obsolete
 	holdsUp  *pending // whom blocked is about
@@ -66,7 +64,7 @@ func NewCore(group string, policy protocol.Policy, known *backendai.KnownSlots) 
 	c := &Core{
 		Group: group, Policy: policy, Known: known,
 		agents: make(map[string]*Agent), byID: make(map[uuid.UUID]*pending), allocs: make(map[uuid.UUID]*protocol.Allocation),
-		keys: make(map[string]*usage), groups: make(map[uuid.UUID]*usage), domains: make(map[string]*usage),
+		Ledger:  NewLedger(),
 		touched: make(map[string]bool), owners: make(map[string]bool), placing: make(map[uuid.UUID]*pending),
 		index: newIndex(), spare: btree.NewFreeListG[*pending](256),
 		ofOwner: make(map[string]*btree.BTreeG[*pending]), crowds: make(map[crowdKey]*crowd), watches: make(map[scope]map[string]*watch),

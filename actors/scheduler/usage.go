@@ -5,7 +5,7 @@ import (
 	"backend.ai/manager/actors/protocol"
 )
 
-// usage is what one owner (an access key, a project, a domain) takes in this scaling group.
+// usage is what one owner (an access key, a project, a domain) takes.
 type usage struct {
 	sessions int
 	slots    tally
@@ -83,18 +83,26 @@ func (c *Core) charge(a *protocol.Allocation, slots backendai.ResourceSlots, ses
 	if sessions != 0 {
 		c.owners[a.AccessKey] = true
 	}
-	if len(c.watches) == 0 {
+	if len(c.watches) == 0 && !c.shared {
 		return
 	}
 	if sessions < 0 {
-		c.givenBack(scope{kind: concurrencyScope, name: a.AccessKey})
+		c.freeQuota(scope{kind: concurrencyScope, name: a.AccessKey})
 	}
 	if !away && (backendai.ResourceSlots{}).LessEq(slots) {
 		return
 	}
-	c.givenBack(scope{kind: keypairScope, name: a.AccessKey})
-	c.givenBack(scope{kind: groupScope, group: a.GroupID})
-	c.givenBack(scope{kind: domainScope, name: a.DomainName})
+	c.freeQuota(scope{kind: keypairScope, name: a.AccessKey})
+	c.freeQuota(scope{kind: groupScope, group: a.GroupID})
+	c.freeQuota(scope{kind: domainScope, name: a.DomainName})
+}
+
+// freeQuota tells those who wait for a quota that something was given back of it, here and in other scaling groups.
+func (c *Core) freeQuota(where scope) {
+	c.givenBack(where)
+	if c.shared && (len(c.freed) == 0 || c.freed[len(c.freed)-1] != where) {
+		c.freed = append(c.freed, where)
+	}
 }
 
 func add[K comparable](m map[K]*usage, key K, slots backendai.ResourceSlots, sessions int, away bool) {

@@ -33,12 +33,18 @@ func (a *Actor) why(m *protocol.Why) {
 		return
 	}
 	now := time.Now()
-	e, ok := a.core.Explain(m.SessionID, now)
+	var e Explanation
+	var ok bool
+	var clone *Core
+	a.step(func() {
+		if e, ok = a.core.Explain(m.SessionID, now); ok {
+			clone = a.core.Clone()
+		}
+	})
 	if !ok {
 		ask.Reply(root, m.Reply, []byte(`null`), nil)
 		return
 	}
-	clone := a.core.Clone()
 	if !a.svc.Work.Go(func(context.Context) {
 		answer := Answer{Explanation: e, Sentences: e.Sentences(), Changes: []ToldChange{}}
 		for _, ch := range clone.Counterfactual(m.SessionID, now) {

@@ -38,6 +38,7 @@ type Actor struct {
 	rows     [][]record.Kernel // of live sessions, as they were read
 	agents   []record.Agent
 	groups   []string
+	council  *scheduler.Council
 	ctx      actor.Context
 	children map[cluster.Identity]*actor.PID
 	names    map[string]cluster.Identity // by PID id
@@ -55,6 +56,7 @@ func Props(svc *services.Services, guard journal.Guard, rows *services.ShardRows
 	id := inspector.Identity{Kind: inspector.KindShard, ID: fmt.Sprint(guard.Shard), Shard: guard.Shard, Epoch: guard.Epoch}
 	return svc.Inspector.Props(id, func() actor.Actor {
 		return &Actor{svc: svc, guard: guard, rows: rows.Sessions[guard.Shard], agents: rows.Agents[guard.Shard], groups: rows.ScalingGroups[guard.Shard],
+			council:  scheduler.NewCouncil(rows.ScalingGroups[guard.Shard]),
 			children: make(map[cluster.Identity]*actor.PID), names: make(map[string]cluster.Identity),
 			crashes: make(map[cluster.Identity]*crashes), sick: make(map[cluster.Identity]*crashed), stash: make(map[cluster.Identity][]any), dying: make(map[string]cluster.Identity)}
 	}, actor.WithSupervisor(strategy{svc.System}))
@@ -130,7 +132,7 @@ func (a *Actor) start() {
 	}
 	// A scheduler is there before anyone asks for it: sessions may be waiting in its rows.
 	for _, g := range a.groups {
-		a.spawn(cluster.Scheduler(g), scheduler.Props(a.svc, a.guard, g))
+		a.spawn(cluster.Scheduler(g), scheduler.Props(a.svc, a.guard, a.council, g))
 	}
 	a.rows, a.agents, a.groups = nil, nil, nil
 }
@@ -233,7 +235,7 @@ func (a *Actor) create(to cluster.Identity, msg any) *actor.PID {
 		}
 		return a.spawn(to, agent.Props(a.svc, a.guard, agent.New(to.ID, a.svc.HeartbeatTimeout)))
 	case cluster.KindScheduler:
-		return a.spawn(to, scheduler.Props(a.svc, a.guard, to.ID))
+		return a.spawn(to, scheduler.Props(a.svc, a.guard, a.council, to.ID))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package fakeagent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -27,12 +28,12 @@ type Fleet struct {
 	wg       sync.WaitGroup
 }
 
-// NewFleet makes n agents i-go-000 … with the capacity and delay of cfg; they speak once they are started.
+// NewFleet makes n agents with the capacity and delay of cfg, i-go-000 … unless cfg.ID is another beginning; they speak once they are started.
 func NewFleet(set *redis.Set, n int, image string, cfg Config) *Fleet {
 	f := &Fleet{image: image, producer: redis.NewProducer(set, redis.ProducerConfig{Queue: 1 << 16}, slog.Default())}
 	for i := range n {
 		c := cfg
-		c.ID = fmt.Sprintf("i-go-%03d", i)
+		c.ID = fmt.Sprintf("%s-%03d", cmp.Or(cfg.ID, "i-go"), i)
 		c.Events = func(name string, args ...any) { f.publish(c.ID, name, args) }
 		f.Agents = append(f.Agents, New(c))
 	}
