@@ -66,6 +66,8 @@ func (a *Actor) Receive(ctx actor.Context) {
 		a.drained()
 	case *protocol.Call:
 		a.call(msg)
+	case *protocol.Reach:
+		ask.Reply(ctx, msg.Reply, &protocol.Reached{Agent: a.core.ID}, nil)
 	case actor.SystemMessage, actor.AutoReceiveMessage:
 	default:
 		if !a.draining { // the agent's next heartbeat goes to the next owner

@@ -20,7 +20,8 @@ const (
 )
 
 // Ask sends an actor a message that carries a place to answer to, and waits for the answer or the end of ctx. When the actor's shard
-// moves meanwhile, a message that is repeatable is sent again to its new owner, so that callers do not notice.
+// moves meanwhile, a message that is repeatable is sent again to its new owner, so that callers do not notice. One that is not is only sent
+// when those who will handle it have just been heard of: what is lost then was on its way in the very moment in which a node was lost.
 // Errors: ServiceUnavailable when nobody owns the actor's shard for too long, DeadlineExceeded, the answer's own.
 func (n *Node) Ask(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any) (any, error) {
 	value, err := n.ask(ctx, to, message)
@@ -32,9 +33,20 @@ func (n *Node) Ask(ctx context.Context, to cluster.Identity, message func(protoc
 
 func (n *Node) ask(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any) (any, error) {
 	begin := time.Now()
+	delicate := n.members != nil && !protocol.Repeatable(message(protocol.ReplyTo{}))
 	for again := false; ; again = true {
+		var by <-chan struct{} // the twin of the agent that will do it moves
+		if delicate {
+			agent, err := n.reach(ctx, to)
+			if err != nil {
+				return nil, err
+			}
+			if agent != "" {
+				by = n.svc.Router.Changed(cluster.Agent(agent))
+			}
+		}
 		changed := n.svc.Router.Changed(to)
-		o := n.askOnce(ctx, to, message, again, changed)
+		o := n.askOnce(ctx, to, message, again, changed, by)
 		if o.done {
 			return o.value, o.err
 		}
@@ -55,6 +67,25 @@ func (n *Node) ask(ctx context.Context, to cluster.Identity, message func(protoc
 	}
 }
 
+// reach waits until an actor, and the twin of the agent to which it would pass a call on, answer. It returns the agent, if there is one.
+func (n *Node) reach(ctx context.Context, to cluster.Identity) (agent string, err error) {
+	ask := func(id cluster.Identity) (string, error) {
+		v, err := n.ask(ctx, id, func(r protocol.ReplyTo) any { return &protocol.Reach{Reply: r} })
+		if err != nil {
+			return "", err
+		}
+		here, _ := v.(*protocol.Reached)
+		if here == nil {
+			return "", nil
+		}
+		return here.Agent, nil
+	}
+	if agent, err = ask(to); err != nil || agent == "" || to.Kind == cluster.KindAgent || n.svc.Router.Here(cluster.Agent(agent)) {
+		return agent, err
+	}
+	return ask(cluster.Agent(agent))
+}
+
 // outcome of one question: done with a value or an error; or to be asked again after a change, at the latest after the pause.
 // An error that is not done counts when nothing changes.
 type outcome struct {
@@ -64,7 +95,7 @@ type outcome struct {
 	pause time.Duration
 }
 
-func (n *Node) askOnce(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any, again bool, changed <-chan struct{}) outcome {
+func (n *Node) askOnce(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any, again bool, changed, by <-chan struct{}) outcome {
 	call := n.desk.Begin()
 	defer call.End()
 	msg := message(call.To)
@@ -90,7 +121,12 @@ func (n *Node) askOnce(ctx context.Context, to cluster.Identity, message func(pr
 			if repeatable {
 				return outcome{}
 			}
-			changed, late = nil, time.After(lastAnswer)
+			changed, by, late = nil, nil, time.After(lastAnswer)
+		case <-by:
+			if !repeatable { // its answer may be lost with the node that had the link
+				changed, by, late = nil, nil, time.After(lastAnswer)
+			}
+			by = nil
 		case <-late:
 			return outcome{done: true, err: errMoving}
 		case <-n.stopping:

@@ -32,6 +32,7 @@ func TestSeveral(t *testing.T) {
 		"any node answers":              testAnyNodeAnswers,
 		"a planned stop is not noticed": testPlannedStopIsNotNoticed,
 		"survivors take over":           testSurvivorsTakeOver,
+		"code for a silent node":        testCodeForASilentNode,
 		"a deposed node does nothing":   testDeposedNodeDoesNothing,
 		"a lease lost and found again":  testLeaseLostAndFoundAgain,
 		"shards that another has had":   testShardsThatAnotherHasHad,
@@ -291,6 +292,50 @@ func testSurvivorsTakeOver(t *testing.T, etcd *etcdtest.Server) {
 	for _, a := range s.agents {
 		if b := a.Books(); b.Overcommits != 0 || b.Duplicates != 0 {
 			t.Errorf("agent %s: %+v", a.ID(), b)
+		}
+	}
+}
+
+// Code must not run twice. It is not sent to a node that has fallen silent, be it the session's or that of the agent's twin, but to those
+// who take over: so none is lost, either.
+func testCodeForASilentNode(t *testing.T, etcd *etcdtest.Server) {
+	var mu sync.Mutex
+	runs := make(map[string]int)
+	s, f := newSeveral(t, etcd, "abc", 3, func(c *fakeagent.Config) {
+		c.Calls = func(call callosum.Call) {
+			if call.Method == callosum.MethodExecute {
+				mu.Lock()
+				defer mu.Unlock()
+				runs[fmt.Sprint(call.Args[0])]++
+			}
+		}
+	})
+	var ids []uuid.UUID
+	for i := range 24 {
+		id, err := f[i%3].create(kernelRow(fmt.Sprintf("runs-%d", i), small))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status := f[i%3].await(id); status != backendai.Running {
+			t.Fatal(status)
+		}
+		ids = append(ids, id)
+	}
+	s.unplug(f[0])
+	var asking sync.WaitGroup
+	for i, id := range ids {
+		asking.Go(func() {
+			if _, err := f[1+i%2].container(id); err != nil {
+				t.Errorf("session %s: %v", id, err)
+			}
+		})
+	}
+	asking.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	for _, id := range ids {
+		if runs[id.String()] != 1 {
+			t.Errorf("the code of %s has run %d times", id, runs[id.String()])
 		}
 	}
 }

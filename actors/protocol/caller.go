@@ -23,6 +23,8 @@ func Caller(msg any) ReplyTo {
 		return m.Reply
 	case *Why:
 		return m.Reply
+	case *Reach:
+		return m.Reply
 	}
 	return ReplyTo{}
 }

@@ -29,6 +29,13 @@ type Drained struct{ ID string }
 // NotHere is the answer of a node that was asked for an actor of a shard that it does not own (any more): the message was not handled.
 type NotHere struct{}
 
+// Reach asks a session or an agent's twin whether it is there, before it is sent what must not be sent twice. Answered with Reached.
+// Errors: as the message that will follow.
+type Reach struct{ Reply ReplyTo }
+
+// Reached is the answer. Agent is that of a session's main kernel, to which its calls go; "" when it has none.
+type Reached struct{ Agent string }
+
 // SayAgain marks a message that is sent again, where that makes a difference.
 func SayAgain(msg any) {
 	switch m := msg.(type) {
@@ -42,7 +49,7 @@ func SayAgain(msg any) {
 // Repeatable reports whether a message may be sent again when its answer may have been lost: handling it twice comes to the same.
 func Repeatable(msg any) bool {
 	switch m := msg.(type) {
-	case *Create, *AwaitStart, *Destroy, *Restart, *Rename, *KernelLog, *SetSchedulable, *Why:
+	case *Create, *AwaitStart, *Destroy, *Restart, *Rename, *KernelLog, *SetSchedulable, *Why, *Reach:
 		return true
 	case *Invoke:
 		switch m.Call.Method {

@@ -122,6 +122,8 @@ func (a *Actor) handle(ctx actor.Context) {
 	default:
 		if a.draining == nil || len(a.draining) > 0 { // what comes after is found out by the next owner
 			a.box.Add(a.core.Step(msg))
+		} else if to := protocol.Caller(msg); to.Waits() {
+			ask.Reply(ctx, to, &protocol.NotHere{}, nil)
 		}
 	}
 }

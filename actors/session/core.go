@@ -242,6 +242,12 @@ func (c *Core) Step(event any) []outbox.Effect {
 		return c.rename(e)
 	case *protocol.Invoke:
 		return c.invoke(e)
+	case *protocol.Reach:
+		here := &protocol.Reached{}
+		if agent := c.main().Row.Agent; agent != nil {
+			here.Agent = *agent
+		}
+		return []outbox.Effect{Answer{To: e.Reply, Value: here}}
 	case *protocol.AgentEvent:
 		return c.agentEvent(e)
 	case *protocol.Reconcile:

@@ -17,7 +17,7 @@ var registered = []any{
 
 	// To schedulers.
 	&protocol.Enqueue{}, &protocol.Withdraw{}, &protocol.Placed{}, &protocol.Settle{}, &protocol.Ending{}, &protocol.Release{},
-	&protocol.DependencyDone{}, &protocol.Why{}, &protocol.Recount{}, &protocol.LimitsChanged{}, &protocol.PolicyChanged{}, &protocol.AgentState{},
+	&protocol.DependencyDone{}, &protocol.Why{}, &protocol.Recount{}, &protocol.Reach{}, &protocol.Reached{}, &protocol.LimitsChanged{}, &protocol.PolicyChanged{}, &protocol.AgentState{},
 
 	// To agents' twins, and their answers.
 	&protocol.Heartbeat{}, &protocol.AgentJoined{}, &protocol.AgentLeft{}, &protocol.SetSchedulable{}, &protocol.Call{}, &protocol.CallResult{},
