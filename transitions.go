@@ -147,6 +147,8 @@ const (
 	InfoIdleTimeout         StatusInfo = "idle-timeout"
 	InfoIdleSessionLifetime StatusInfo = "idle-session_lifetime"
 	InfoIdleUtilization     StatusInfo = "idle-utilization"
+	InfoTimeLimit           StatusInfo = "time-limit"      // it has run as long as it said it would at most; not in the original
+	InfoPreempted           StatusInfo = "preempted"       // it had to go for one of a higher priority; not in the original
 	InfoKilledByEvent       StatusInfo = "killed-by-event" // terminate event without a reason
 	InfoMissingAgent        StatusInfo = "missing-agent-allocation"
 )

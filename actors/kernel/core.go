@@ -201,10 +201,20 @@ func (c *Core) moveTo(status backendai.KernelStatus, info *string, now time.Time
 	if !backendai.CanMove(c.Row.Status, status) {
 		return false
 	}
+	restart := c.Row.Status == backendai.Running && status == backendai.Restarting || c.Row.Status == backendai.Restarting && status == backendai.Running
 	c.Row.Status = status
 	c.Row.StatusInfo = info
-	c.Row.StatusChanged = &now
+	if !restart || c.Row.StatusChanged == nil || !c.limited() {
+		c.Row.StatusChanged = &now
+	}
 	return true
+}
+
+// limited tells whether the session has a time limit. It counts from when its rows say that they are RUNNING; a restart must not begin it
+// anew, so it leaves that as it is (as all restarts do in the original, spec/scheduling-lifecycle §5.1).
+func (c *Core) limited() bool {
+	w, err := protocol.WishesOf(c.Row.ResourceOpts)
+	return err == nil && w.TimeLimit > 0
 }
 
 func (c *Core) changed() protocol.KernelChanged {
@@ -214,6 +224,9 @@ func (c *Core) changed() protocol.KernelChanged {
 	}
 	if c.Row.StatusInfo != nil {
 		ch.Reason = *c.Row.StatusInfo
+	}
+	if c.Row.StatusChanged != nil {
+		ch.Changed = *c.Row.StatusChanged
 	}
 	return ch
 }

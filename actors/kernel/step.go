@@ -159,7 +159,7 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 
 // settled is until when creates of earlier lives may still come: all were sent before the row's status was what it is.
 func (c *Core) settled(now time.Time) time.Time {
-	if c.Row.StatusChanged != nil && c.Row.StatusChanged.Before(now) {
+	if c.Row.StatusChanged != nil && c.Row.StatusChanged.Before(now) && !c.limited() { // else it may be older than a restart
 		now = *c.Row.StatusChanged
 	}
 	return now.Add(settleTime)

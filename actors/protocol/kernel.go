@@ -39,6 +39,7 @@ type Renamed struct{ Name string }
 type KernelChanged struct {
 	KernelID     uuid.UUID
 	Status       backendai.KernelStatus
+	Changed      time.Time // when the row has got its status; zero if it does not say
 	Reason       string
 	ServicePorts json.RawMessage
 	Occupied     backendai.ResourceSlots // what the agent really gave, when RUNNING

@@ -76,10 +76,12 @@ type Placed struct {
 	Committed bool
 }
 
-// Settle replaces a running kernel's request by what its agent really gave.
+// Settle replaces a running kernel's request by what its agent really gave, and says since when it runs where its scheduler may
+// want to know: it has a time limit, or may be preempted.
 type Settle struct {
 	KernelID uuid.UUID
 	Slots    backendai.ResourceSlots
+	Since    time.Time // zero: not said
 }
 
 // Ending frees the owner's quota of kernels whose end was asked for; the agent's slots stay taken.
@@ -158,6 +160,8 @@ type Allocation struct {
 	Wishes        Wishes
 	// Since is when the kernel has become RUNNING, as far as is known; zero before.
 	Since time.Time
+	// Placed is when it got its agent, as far as is known.
+	Placed time.Time
 }
 
 // SchedulerLoaded is what the rows say when a scheduler takes its scaling group over.

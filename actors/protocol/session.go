@@ -148,6 +148,14 @@ type PredicateName struct {
 	Name string `json:"name"`
 }
 
+// Preempt tells a running session that it has to go, because its slots are wanted for one of a higher priority. It ends as if its owner
+// had asked for it, with the reason "preempted"; a session that does not run, or did not say that it may be preempted, stays.
+// Saying it twice comes to the same.
+type Preempt struct {
+	For uuid.UUID // the session that gets the slots
+	Now time.Time
+}
+
 // TimedOut tells a pending session that its scaling group's pending_timeout has passed.
 type TimedOut struct{}
 

@@ -43,6 +43,9 @@ const destroyWait = 25 * time.Second
 
 const timerDestroy = "destroy-wait"
 
+// timerLimit ends a session that has run as long as it may.
+const timerLimit = "time-limit"
+
 // Member is what the session knows of one kernel.
 type Member struct {
 	Row    record.Kernel
@@ -259,9 +262,14 @@ func (c *Core) Step(event any) []outbox.Effect {
 		}
 		return effects
 	case *protocol.Tick:
-		if e.Kind == timerDestroy {
+		switch e.Kind {
+		case timerDestroy:
 			return c.answerDestroy()
+		case timerLimit:
+			return c.overLimit(e.Now)
 		}
+	case *protocol.Preempt:
+		return c.preempt(e)
 	case *protocol.LostShard:
 		return []outbox.Effect{Deposed{}}
 	case *outbox.Refused:
@@ -295,7 +303,7 @@ func (c *Core) enqueue() outbox.Effect {
 		DomainName: m.DomainName, GroupID: m.GroupID, ScalingGroup: m.ScalingGroup, ClusterMode: m.ClusterMode,
 		CreatedAt: m.CreatedAt, StartsAt: m.StartsAt, DependsOn: c.dependsOn, Retries: c.scheduler.Retries, Limits: c.limits,
 	}
-	s.Wishes, _ = protocol.WishesOf(m.ResourceOpts) // what an older manager has let through says nothing
+	s.Wishes = c.wishes()
 	for _, k := range c.Members {
 		pk := protocol.PendingKernel{ID: k.Row.ID, Image: k.Row.Image, Architecture: k.Row.Architecture, Slots: k.Row.OccupiedSlots}
 		if k.Row.Agent != nil {

@@ -61,6 +61,9 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 			effects = append(effects, c.endOthers(string(backendai.InfoUserRequested), e.Now)...)
 		}
 	}
+	if c.Phase == Running {
+		effects = append(effects, c.timeLimit(e.Now)...)
+	}
 	return effects
 }
 
@@ -108,11 +111,8 @@ func (c *Core) kernelChanged(e *protocol.KernelChanged) []outbox.Effect {
 	case e.Status == backendai.Running && was == backendai.Restarting && c.restarting > 0:
 		return append(effects, c.restartDone(m)...)
 	case e.Status == backendai.Running && was != backendai.Running:
-		if !m.Row.OccupiedSlots.Equal(e.Occupied) {
-			m.Row.OccupiedSlots = e.Occupied
-			effects = append(effects, ToScheduler{m.Row.ScalingGroup, &protocol.Settle{KernelID: m.Row.ID, Slots: e.Occupied}})
-		}
-		return append(effects, c.maybeRunning()...)
+		effects = append(effects, c.settle(m, e)...)
+		return append(effects, c.maybeRunning(e.Now)...)
 	case m.dead():
 		if e.Reason != "" {
 			c.reason = e.Reason
@@ -172,12 +172,13 @@ func (c *Core) maybeStop() []outbox.Effect {
 	return nil
 }
 
-func (c *Core) maybeRunning() []outbox.Effect {
+func (c *Core) maybeRunning(now time.Time) []outbox.Effect {
 	if c.Phase != Starting || !c.all(func(m *Member) bool { return m.Row.Status == backendai.Running }) {
 		return nil
 	}
 	c.Phase, c.launch = Running, nil // for the start only
-	return append(c.answerStart(), Publish{Name: "session_started"})
+	effects := append(c.answerStart(), Publish{Name: "session_started"})
+	return append(effects, c.timeLimit(now)...)
 }
 
 // abort ends a start of which some part has failed: all or nothing.

@@ -156,8 +156,13 @@ func (s *Store) Scheduler(ctx context.Context, scalingGroup string) (*protocol.S
 			AccessKey: k.AccessKey, GroupID: k.GroupID, DomainName: k.DomainName, CountsForUser: k.Status.OccupiesUser(),
 		}
 		a.Wishes, _ = protocol.WishesOf(k.ResourceOpts)
-		if k.Status == backendai.Running && k.StatusChanged != nil {
-			a.Since = *k.StatusChanged
+		if k.StatusChanged != nil {
+			switch k.Status {
+			case backendai.Running, backendai.Restarting:
+				a.Since = *k.StatusChanged
+			case backendai.Scheduled, backendai.Preparing, backendai.Pulling:
+				a.Placed = *k.StatusChanged
+			}
 		}
 		loaded.Allocations = append(loaded.Allocations, a)
 	}

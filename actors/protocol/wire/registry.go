@@ -12,7 +12,7 @@ import (
 var registered = []any{
 	// To sessions.
 	&protocol.Create{}, &protocol.AwaitStart{}, &protocol.Destroy{}, &protocol.Restart{}, &protocol.Rename{}, &protocol.Invoke{},
-	&protocol.KernelLog{}, &protocol.Placement{}, &protocol.Attempt{}, &protocol.TimedOut{}, &protocol.Requeue{}, &protocol.AgentEvent{},
+	&protocol.KernelLog{}, &protocol.Placement{}, &protocol.Attempt{}, &protocol.TimedOut{}, &protocol.Preempt{}, &protocol.Requeue{}, &protocol.AgentEvent{},
 	&protocol.Reconcile{},
 
 	// To schedulers.
