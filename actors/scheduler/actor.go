@@ -168,6 +168,7 @@ func (a *Actor) Facts() map[string]any {
 	waiting, parked := a.core.QueueLength()
 	return map[string]any{
 		"policy": a.core.Policy.Name, "queue": waiting, "parked": parked, "placing": len(a.core.byID) - waiting,
+		"backfilled": a.core.backfilled, "preempted": a.core.preempted,
 		"agents": len(a.core.order), "allocations": len(a.core.allocs), "passes": a.passes, "last_pass_ms": float64(a.took.Microseconds()) / 1000,
 	}
 }
@@ -283,6 +284,8 @@ func (a *Actor) carryOut(effects []Effect) {
 		case Report:
 			attempt := e.Attempt
 			a.svc.Router.Send(cluster.Session(e.SessionID), &attempt)
+		case Preempt:
+			a.svc.Router.Send(cluster.Session(e.SessionID), &protocol.Preempt{For: e.For, Now: e.Now})
 		case TimeOut:
 			a.svc.Router.Send(cluster.Session(e.SessionID), &protocol.TimedOut{})
 		case Occupied:

@@ -21,6 +21,7 @@ const retriedAtTick = 300
 // Apply takes one event into the state. Effects that do not need a pass are returned at once.
 func (c *Core) Apply(event any, now time.Time) []Effect {
 	c.changes++
+	c.at = now
 	switch e := event.(type) {
 	case *protocol.SchedulerLoaded:
 		c.load(e, now)
@@ -37,7 +38,10 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 			if a := c.allocs[id]; a != nil && a.CountsForUser {
 				ending := *a // shared with clones: replaced, never changed
 				ending.CountsForUser = false
+				c.untrack(a)
 				c.allocs[id] = &ending
+				c.books++
+				c.track(&ending)
 				c.charge(a, a.Slots, 1, true)
 			}
 		}
@@ -55,7 +59,9 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 		c.dependencyDone(e.SessionID, e.Failed)
 	case *protocol.PolicyChanged:
 		c.Policy = e.Policy
+		c.vain = vain{}
 		c.regroup()
+		c.retrack(false)
 		c.wake(true)
 	case *protocol.KnownSlotsChanged:
 		if !sameSlots(c.Known, e.Known) {
@@ -70,7 +76,7 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 	case *protocol.Recount:
 		c.recount()
 	case *protocol.Moved:
-		return c.moved(e, now)
+		return append(c.moved(e, now), c.preemptMoved(e, now)...)
 	case *protocol.Reread:
 		return c.reconcile(e, now)
 	case *protocol.Tick:
@@ -82,6 +88,7 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 func (c *Core) load(e *protocol.SchedulerLoaded, now time.Time) {
 	c.Policy, c.Known = e.Policy, e.Known
 	c.regroup()
+	c.retrack(false)
 	for _, a := range e.Agents {
 		c.agentState(a)
 		c.touched[a.ID] = true // its row may say what an earlier scheduler did not come to correct
@@ -167,6 +174,9 @@ func (c *Core) giveBack(p *pending) {
 
 func (c *Core) settle(e *protocol.Settle) {
 	a := c.allocs[e.KernelID]
+	if a != nil && a.Since.IsZero() && !e.Since.IsZero() {
+		a = c.runs(a, e.Since)
+	}
 	if a == nil || a.Slots.Equal(e.Slots) {
 		return
 	}
@@ -184,12 +194,28 @@ func (c *Core) settle(e *protocol.Settle) {
 	settled := *a
 	settled.Slots = e.Slots
 	c.allocs[e.KernelID] = &settled
+	c.books++
 	c.touched[a.Agent] = true
 	c.wake(true)
 }
 
+// runs notes since when a kernel is RUNNING.
+func (c *Core) runs(a *protocol.Allocation, since time.Time) *protocol.Allocation {
+	running := *a
+	running.Since = since
+	c.untrack(a)
+	c.allocs[a.KernelID] = &running
+	c.books++
+	c.track(&running)
+	if c.Policy.Options.Preemption && running.Wishes.Preemptible {
+		c.wake(true) // it may be ended for one that waits
+	}
+	return &running
+}
+
 func (c *Core) agentState(s protocol.AgentState) {
 	a := c.agents[s.ID]
+	c.books++
 	if s.ScalingGroup != c.Group {
 		if a != nil { // it has moved to another scaling group
 			c.withoutAgent(a)
@@ -297,5 +323,5 @@ func (c *Core) tick(now time.Time) (effects []Effect) {
 			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
 		}
 	}
-	return effects
+	return append(effects, c.preemptAgain(now)...)
 }

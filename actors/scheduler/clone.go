@@ -39,6 +39,7 @@ func (c *Core) Clone() *Core {
 		}
 	}
 	c.cloneQueue(&d)
+	c.cloneTenures(&d)
 	return &d
 }
 

@@ -86,7 +86,7 @@ func (s *search) fits(p *pending) bool {
 	if len(s.core.evaluate(p, s.now).reasons) > 0 {
 		return false
 	}
-	_, obstacle := s.core.place(s.policy, p, s.now)
+	_, obstacle := s.core.placeBehind(s.policy, p, s.now)
 	return obstacle == nil
 }
 
@@ -132,7 +132,7 @@ func (s *search) othersWithdrawn() {
 		if d.holdsUp == nil || !d.blocked || d.holdsUp.ID == s.p.ID {
 			return
 		}
-		if len(gone) == 0 {
+		if len(gone) == 0 && !d.Policy.Options.Backfill { // with it, the others need not wait for the first
 			s.first = s.core.byID[d.holdsUp.ID]
 		}
 		gone = append(gone, d.holdsUp.ID)

@@ -19,6 +19,8 @@ type Explanation struct {
 	Since     time.Time  `json:"since"`    // when these kinds of reasons were found first; when it was enqueued if it has not been looked at
 	Position  int        `json:"position"` // in the order of the policy, counting only those that could be looked at; 0 once placed
 	Waiting   int        `json:"waiting"`  // length of the queue
+	// Estimate is when it will start, as far as that is known; Explain leaves it to Estimate, which takes longer.
+	Estimate *Estimate `json:"estimate,omitempty"`
 }
 
 // Sentences says it to people, the first reason first.
@@ -57,13 +59,14 @@ func (c *Core) Explain(id uuid.UUID, now time.Time) (Explanation, bool) {
 	if p.found.at.IsZero() || p.found.changes != c.changes {
 		reasons, obstacle = c.evaluate(p, now).reasons, nil
 		if len(reasons) == 0 {
-			_, obstacle = c.place(quiet{policy}, p, now)
+			_, obstacle = c.placeBehind(quiet{policy}, p, now)
 		}
 	}
 	e.Reasons = slices.Clone(reasons)
 	if obstacle != nil {
 		e.Reasons = append(e.Reasons, c.reasonOf(quiet{policy}, p, obstacle))
 	}
+	e.Reasons = append(e.Reasons, c.reserved(p)...)
 	if h := c.holdsUp; c.blocked && h != nil && h != p && c.byID[h.ID] == h && p.parked == notParked {
 		e.Reasons = append(e.Reasons, Reason{Kind: WaitsBehind, Behind: &Behind{Position: e.Position, Head: h.ID}})
 	}
@@ -113,6 +116,8 @@ func (c *Core) reasonOf(policy policy, p *pending, o *obstacle) Reason {
 		r.Agent, r.Short, r.Never = o.agent, o.short, true
 	case MixesArchitectures:
 		r.Never = true
+	case WouldDelay:
+		r.Delays = o.delay
 	case WaitsForAgent:
 		r.Agents, r.Never = c.test(p.Kernels[0].Architecture, p.requested)
 	case WaitsForGang:

@@ -25,9 +25,22 @@ const lastTryFormat = "2006-01-02T15:04:05.000000+00:00"
 // all but fits nowhere ends the pass and holds up those behind it. The error tells
 // of an unknown policy; the queue then stays as it is.
 func (c *Core) Pass(now time.Time) ([]Effect, error) {
-	c.due = false
+	c.due, c.at = false, now
 	effects := c.timeOuts(now)
 	c.unparkDue(now)
+	if c.held != nil {
+		held, err := c.placeHeld(now)
+		if effects = append(effects, held...); err != nil {
+			return append(effects, c.Books()...), err
+		}
+	}
+	var told *pending // the head, unless something has happened since that could help it
+	if c.Policy.Options.Backfill {
+		if c.blocked {
+			told = c.holdsUp
+		}
+		c.blocked = false
+	}
 	policy, err := c.policyOf()
 	if err != nil {
 		return append(effects, c.Books()...), err
@@ -35,32 +48,49 @@ func (c *Core) Pass(now time.Time) ([]Effect, error) {
 	lastTry := now.UTC().Format(lastTryFormat)
 	for p := policy.pick(c); p != nil; p = policy.pick(c) {
 		v := c.evaluate(p, now)
-		attempt := protocol.SchedulerData{LastTry: lastTry, Failed: v.failed, Passed: v.passed}
 		if len(v.failed) > 0 {
-			c.note(p, finding{at: now, reasons: v.reasons})
-			effects = append(effects, c.report(p, attempt, infoPredicates, uuid.Nil))
-			c.park(p, v.wait, v.where)
-			if p.leads != nil {
-				c.followUp(p)
-			}
+			effects = append(effects, c.failed(p, v, now, lastTry))
 			continue
 		}
-		placement, obstacle := c.place(policy, p, now)
+		placement, obstacle := c.placeUnheld(policy, p, now)
+		if obstacle != nil && c.reservation != nil {
+			if placement = c.redeem(p, now); placement != nil {
+				obstacle = nil
+				assign(policy, p)
+			}
+		}
 		if obstacle != nil {
 			if p.leads != nil {
 				c.followUp(p)
 			}
 			c.note(p, finding{at: now, obstacle: obstacle})
-			attempt.Msg = obstacle.text
-			effects = append(effects, c.report(p, attempt, infoNoAgent, obstacle.kernel))
+			if p != told {
+				attempt := protocol.SchedulerData{LastTry: lastTry, Failed: v.failed, Passed: v.passed, Msg: obstacle.text}
+				effects = append(effects, c.report(p, attempt, infoNoAgent, obstacle.kernel))
+			}
 			c.blocked, c.holdsUp = true, p
+			effects = append(effects, c.behind(policy, p, now, lastTry)...)
 			break
 		}
 		c.reserve(p, placement, now)
 		effects = append(effects, Place{SessionID: p.ID, Placement: *placement})
 	}
+	if !c.blocked {
+		c.reservation = nil
+	}
 	c.due = false
 	return append(effects, c.Books()...), nil
+}
+
+// failed records the predicates that a session does not pass, and lays it aside.
+func (c *Core) failed(p *pending, v verdict, now time.Time, lastTry string) Effect {
+	c.note(p, finding{at: now, reasons: v.reasons})
+	effect := c.report(p, protocol.SchedulerData{LastTry: lastTry, Failed: v.failed, Passed: v.passed}, infoPredicates, uuid.Nil)
+	c.park(p, v.wait, v.where)
+	if p.leads != nil {
+		c.followUp(p)
+	}
+	return effect
 }
 
 // note keeps what a look at a session has found, and since when it has been that.
@@ -111,6 +141,7 @@ type obstacle struct {
 	kernel uuid.UUID
 	agent  string // designated
 	short  []Shortage
+	delay  *Delay // whom it would delay
 }
 
 // place finds an agent for every kernel and changes nothing.
@@ -214,7 +245,7 @@ func (c *Core) reserve(p *pending, placement *protocol.Placement, now time.Time)
 	for i, k := range p.Kernels {
 		c.allocate(&protocol.Allocation{
 			SessionID: p.ID, KernelID: k.ID, Agent: placement.Kernels[i].Agent, Slots: k.Slots, Main: i == 0,
-			AccessKey: p.AccessKey, GroupID: p.GroupID, DomainName: p.DomainName, CountsForUser: true, Wishes: p.Wishes,
+			AccessKey: p.AccessKey, GroupID: p.GroupID, DomainName: p.DomainName, CountsForUser: true, Wishes: p.Wishes, Placed: now,
 		})
 	}
 	c.changes++

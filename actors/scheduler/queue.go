@@ -34,6 +34,7 @@ type pending struct {
 	stale     bool   // among the ready ones: has failed so often that others may go first
 	placing   *protocol.Placement
 	placedAt  time.Time
+	told      time.Time // when it was last reported that it can't start behind the head
 	found     finding
 }
 

@@ -28,6 +28,9 @@ const (
 	WaitsBehind           ReasonKind = "behind-others"        // Behind
 	WaitsForCommit        ReasonKind = "placed"               // an agent is found; the session is about to start
 	WaitsForUnknownPolicy ReasonKind = "unknown-policy"       // Policy
+	HasReservation        ReasonKind = "reserved"             // Reserved; it is first and fits nowhere now, but will
+	WouldDelay            ReasonKind = "would-delay"          // Delays; it would fit, but not beside the first
+	WaitsForPreempted     ReasonKind = "waits-for-preempted"  // Preempted; others were told to make room for it
 )
 
 // Reason is one thing a session waits for, with its numbers.
@@ -48,6 +51,15 @@ type Reason struct {
 	Agent        string                  `json:"agent,omitempty"`
 	Behind       *Behind                 `json:"behind,omitempty"`
 	Policy       string                  `json:"policy,omitempty"`
+	Reserved     *Reserved               `json:"reserved,omitempty"`
+	Delays       *Delay                  `json:"delays,omitempty"`
+	Preempted    []uuid.UUID             `json:"preempted,omitempty"`
+}
+
+// Reserved is when and where a session will fit if what runs there ends when it is to.
+type Reserved struct {
+	At     time.Time `json:"at"`
+	Agents []string  `json:"agents"`
 }
 
 // Scope is whose limit or right is meant.
@@ -153,6 +165,14 @@ func (r Reason) Sentence() string {
 		s = fmt.Sprintf("It is number %d in the queue; %s is looked at first and fits nowhere.", r.Behind.Position, r.Behind.Head)
 	case WaitsForCommit:
 		s = "An agent is found; it is about to start."
+	case HasReservation:
+		s = "Resources are reserved for it; they are expected to be free at " + r.Reserved.At.UTC().Format(time.RFC3339) + "."
+	case WouldDelay:
+		s = "It would fit, but then delay another session, for which resources are reserved until " + r.Delays.Until.UTC().Format(time.RFC3339) + "."
+	case WaitsForPreempted:
+		if s = "It waits for a session of lower priority to end, which was told to make room for it."; len(r.Preempted) != 1 {
+			s = fmt.Sprintf("It waits for %d sessions of lower priority to end, which were told to make room for it.", len(r.Preempted))
+		}
 	case WaitsForUnknownPolicy:
 		s = fmt.Sprintf("The scaling group's scheduler %q does not exist; nothing is scheduled.", r.Policy)
 	}

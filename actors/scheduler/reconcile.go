@@ -37,8 +37,13 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 	live := make(map[uuid.UUID]bool, len(e.Rows.Allocations))
 	for _, a := range e.Rows.Allocations {
 		live[a.KernelID] = true
-		if c.allocs[a.KernelID] == nil && confirmed(a.KernelID, unknown) {
-			c.allocate(a)
+		switch known := c.allocs[a.KernelID]; {
+		case known == nil:
+			if confirmed(a.KernelID, unknown) {
+				c.allocate(a)
+			}
+		case known.Since.IsZero() && !a.Since.IsZero():
+			c.runs(known, a.Since)
 		}
 	}
 	for id, a := range c.allocs {

@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"time"
+
 	"github.com/google/btree"
 	"github.com/google/uuid"
 
@@ -57,6 +59,18 @@ type Core struct {
 	doubts   map[uuid.UUID]doubt // what the last look at the rows has found to be different
 	// agentDoubts are agents' rows that were different then.
 	agentDoubts map[string]protocol.AgentState
+
+	// What backfill and preemption need (tenure.go, reservation.go, preempt.go); all nil where the policy's options ask for neither.
+	at          time.Time // of the last event
+	tenures     map[uuid.UUID]*tenure
+	ends        *btree.BTreeG[*tenure]  // those that end at a known time, by it
+	leaving     map[uuid.UUID]time.Time // kernels whose end was asked for, and when that was heard of
+	reservation *reservation            // of holdsUp
+	held        *hold                   // replaced, never changed
+	vain        vain
+	books       uint64 // counts changes of allocations and agents
+	backfilled  int    // how many have started behind a head, and
+	preempted   int    // have been told to go, since this scheduler has begun
 }
 
 // NewCore makes an empty scheduler for a scaling group.
@@ -110,6 +124,8 @@ func (c *Core) allocate(a *protocol.Allocation) {
 	}
 	c.hold(a.SessionID, a.AccessKey, a.Slots, 1)
 	c.touched[a.Agent] = true
+	c.books++
+	c.track(a)
 	if a.CountsForUser {
 		c.charge(a, a.Slots, 1, false)
 	}
@@ -121,7 +137,9 @@ func (c *Core) free(kernel uuid.UUID) {
 	if a == nil {
 		return
 	}
+	c.untrack(a)
 	delete(c.allocs, kernel)
+	c.books++
 	if agent := c.agents[a.Agent]; agent != nil {
 		c.occupy(agent, agent.Occupied.Sub(a.Slots))
 	}
@@ -147,7 +165,7 @@ func (c *Core) wake(unblock bool) {
 	if unblock {
 		c.blocked = false
 	}
-	if !c.blocked && c.fresh.Len()+c.stale.Len() > 0 {
+	if (!c.blocked || c.Policy.Options.Backfill) && c.fresh.Len()+c.stale.Len() > 0 {
 		c.due = true
 	}
 }

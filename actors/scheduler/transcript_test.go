@@ -69,6 +69,13 @@ func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
 					declared = append(declared, backendai.KnownSlot{Name: backendai.SlotName(v), Type: backendai.SlotCount})
 				}
 				s.known = backendai.NewKnownSlots(declared...)
+			case "backfill":
+				p.Options.Backfill = true
+			case "preemption":
+				p.Options.Preemption = true
+				if len(a.Vals) > 0 {
+					p.Options.PreemptionMinRuntime, _ = time.ParseDuration(a.Vals[0])
+				}
 			default:
 				p.Name = a.Key
 			}
@@ -79,11 +86,37 @@ func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
 		for line := range strings.Lines(d.Input) {
 			s.agent(strings.Fields(line))
 		}
-	case "running": // sessions that run already: name owner agent slots
+	case "running": // sessions that run already: name owner agent slots [runs:1h] [priority:1] [preemptible] [since:10m]; name/part is a kernel of a cluster session
 		for line := range strings.Lines(d.Input) {
 			f := strings.Fields(line)
-			s.core.allocate(&protocol.Allocation{SessionID: s.id(f[0]), KernelID: s.id(f[0]), AccessKey: f[1], Agent: f[2], Slots: slots(f[3:]), Main: true, CountsForUser: true, DomainName: "default"})
+			name, _, _ := strings.Cut(f[0], "/")
+			a := &protocol.Allocation{SessionID: s.id(name), KernelID: s.id(f[0]), AccessKey: f[1], Agent: f[2], Slots: slots(f[3:]), Main: name == f[0], CountsForUser: true, DomainName: "default", Since: s.now}
+			for _, w := range f[3:] {
+				wish(&a.Wishes, w)
+				if ago, ok := strings.CutPrefix(w, "since:"); ok {
+					by, _ := time.ParseDuration(ago)
+					a.Since = s.now.Add(-by)
+				}
+			}
+			s.core.allocate(a)
 		}
+	case "started": // kernels that are RUNNING now
+		for _, a := range d.CmdArgs {
+			k := s.core.allocs[s.id(a.Key)]
+			s.core.Apply(&protocol.Settle{KernelID: k.KernelID, Slots: k.Slots, Since: s.now}, s.now)
+		}
+	case "reserved":
+		return s.reserved()
+	case "estimate":
+		at, basis, ok := s.core.Estimate(s.id(d.CmdArgs[0].Key), s.now)
+		if !ok {
+			return "not known\n"
+		}
+		out := s.clock(at)
+		for _, e := range basis {
+			out += fmt.Sprintf(", %s ends %s", s.names[e.Session], s.clock(e.At))
+		}
+		return out + "\n" + estimated(at, basis).Sentence + "\n"
 	case "queue":
 		for line := range strings.Lines(d.Input) {
 			s.enqueue(t, strings.Fields(line))
@@ -168,6 +201,46 @@ func (s *stage) agent(f []string) {
 	}
 }
 
+// wish reads what a session may ask of schedulers.
+func wish(w *protocol.Wishes, word string) bool {
+	key, value, _ := strings.Cut(word, ":")
+	switch key {
+	case "runs":
+		w.TimeLimit, _ = time.ParseDuration(value)
+	case "priority":
+		fmt.Sscan(value, &w.Priority)
+	case "preemptible":
+		w.Preemptible = true
+	default:
+		return false
+	}
+	return true
+}
+
+func (s *stage) clock(t time.Time) string { return t.Format("15:04:05") }
+
+// reserved prints for whom what is kept, and until when.
+func (s *stage) reserved() string {
+	var b strings.Builder
+	if h := s.core.held; h != nil {
+		fmt.Fprintf(&b, "held for %s: %s\n", s.names[h.head], idList(h.victims))
+	}
+	if r := s.core.reservation; r != nil {
+		fmt.Fprintf(&b, "reserved for %s at %s:", s.names[r.head], s.clock(r.at))
+		for _, id := range r.agents() {
+			fmt.Fprintf(&b, " %s %s", id, r.claims[id].share.Humanized(s.known))
+		}
+		for _, e := range r.basis {
+			fmt.Fprintf(&b, ", when %s ends", s.names[e.Session])
+		}
+		b.WriteByte('\n')
+	}
+	if b.Len() == 0 {
+		return "nothing\n"
+	}
+	return s.named(b.String())
+}
+
 func slots(words []string) backendai.ResourceSlots {
 	var pairs []string
 	for _, w := range words {
@@ -204,6 +277,7 @@ func (s *stage) enqueue(t *testing.T, f []string) {
 			missing = backendai.Limited
 		case ok && key == "retries":
 			fmt.Sscan(value, &p.Retries)
+		case wish(&p.Wishes, w):
 		case ok && key == "limit":
 			fmt.Sscan(value, &p.Limits.MaxConcurrentSessions)
 		case ok && key == "quota":
@@ -294,6 +368,8 @@ func (s *stage) effects(effects []Effect) string {
 				fmt.Fprintf(&b, " [%s]", s.names[e.Attempt.KernelID])
 			}
 			b.WriteByte('\n')
+		case Preempt:
+			fmt.Fprintf(&b, "%s has to go for %s\n", s.names[e.SessionID], s.names[e.For])
 		case TimeOut:
 			fmt.Fprintf(&b, "%s times out\n", s.names[e.SessionID])
 		}
@@ -322,7 +398,16 @@ func (s *stage) why(name string) string {
 		if r.Never {
 			b.WriteString(" (never)")
 		}
-		fmt.Fprintf(&b, ": %s\n", r.Sentence())
+		fmt.Fprintf(&b, ": %s", r.Sentence())
+		switch r.Kind {
+		case HasReservation:
+			fmt.Fprintf(&b, " on %s", strings.Join(r.Reserved.Agents, ", "))
+		case WouldDelay:
+			fmt.Fprintf(&b, " (%s)", r.Delays.Head)
+		case WaitsForPreempted:
+			fmt.Fprintf(&b, " (%s)", idList(r.Preempted))
+		}
+		b.WriteByte('\n')
 	}
 	fmt.Fprintf(&b, "number %d of %d, retries %d, since %s", e.Position, e.Waiting, e.Retries, e.Since.Format("15:04:05"))
 	if e.LastTry != nil {

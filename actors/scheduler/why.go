@@ -47,6 +47,9 @@ func (a *Actor) why(m *protocol.Why) {
 	}
 	if !a.svc.Work.Go(func(context.Context) {
 		answer := Answer{Explanation: e, Sentences: e.Sentences(), Changes: []ToldChange{}}
+		if at, basis, ok := clone.Estimate(m.SessionID, now); ok {
+			answer.Estimate = estimated(at, basis)
+		}
 		for _, ch := range clone.Counterfactual(m.SessionID, now) {
 			answer.Changes = append(answer.Changes, ToldChange{ch, ch.Sentence()})
 		}

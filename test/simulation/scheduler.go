@@ -172,6 +172,8 @@ func (s *schedulerActor) carryOut(effects []scheduler.Effect, unordered bool) {
 		case scheduler.Report:
 			attempt := e.Attempt
 			s.p.route(cluster.Session(e.SessionID), &attempt)
+		case scheduler.Preempt:
+			s.p.route(cluster.Session(e.SessionID), &protocol.Preempt{For: e.For, Now: e.Now})
 		case scheduler.TimeOut:
 			s.p.route(cluster.Session(e.SessionID), &protocol.TimedOut{})
 		case scheduler.Occupied:
