@@ -146,6 +146,10 @@ type pair struct {
 	created         int
 	predicates      bool
 	placements      int
+	preempted       int
+	backfilled      int
+	told            []uuid.UUID // sessions that have to go
+	tight           bool        // much waits for room
 	log             []string
 	quiet           bool // the caller makes the passes
 	alone           bool // without the scan
@@ -165,11 +169,55 @@ func newPair(t *testing.T, seed uint64) *pair {
 	if r.IntN(3) == 0 {
 		policy.PendingTimeout = time.Minute
 	}
+	if p.predicates {
+		policy.Options = p.options()
+	}
 	p.core, p.naive = NewCore("g", policy, p.known), newNaive("g", policy, p.known)
 	for i := range 1 + r.IntN(6) {
 		p.agent(i)
 	}
 	return p
+}
+
+// newTight makes a pair with some of the options on, in which much waits for room.
+func newTight(t *testing.T, seed uint64) *pair {
+	r := rand.New(rand.NewPCG(seed, 3))
+	p := &pair{t: t, r: r, now: time.Date(2022, 5, 1, 0, 0, 0, 0, time.UTC), kernels: map[uuid.UUID][]uuid.UUID{}, tight: true, predicates: true}
+	p.known = backendai.NewKnownSlots(backendai.KnownSlot{Name: "cuda.shares", Type: backendai.SlotCount})
+	policy := protocol.Policy{Name: policies[r.IntN(4)], Options: p.options()}
+	p.core, p.naive = NewCore("g", policy, p.known), newNaive("g", policy, p.known)
+	for i := range 1 + r.IntN(3) {
+		p.agent(i)
+	}
+	return p
+}
+
+// options are on in two of three cases.
+func (p *pair) options() (o protocol.Options) {
+	n := p.r.IntN(6)
+	if p.tight {
+		n = p.r.IntN(4)
+	}
+	switch n {
+	case 0, 1:
+		o.Backfill = true
+	case 2:
+		o.Preemption = true
+	case 3:
+		o.Backfill, o.Preemption = true, true
+	}
+	if o.Preemption && p.r.IntN(2) == 0 {
+		o.PreemptionMinRuntime = time.Duration(p.r.IntN(10)) * time.Second
+	}
+	return o
+}
+
+func (p *pair) wishes() (w protocol.Wishes) {
+	w.Priority, w.Preemptible = p.r.IntN(8)-2, p.r.IntN(3) > 0 || p.tight && p.r.IntN(2) > 0
+	if p.r.IntN(3) > 0 || p.tight && p.r.IntN(4) > 0 {
+		w.TimeLimit = time.Duration(1+p.r.IntN(60)) * time.Second
+	}
+	return w
 }
 
 func (p *pair) id(kind byte) uuid.UUID {
@@ -202,6 +250,9 @@ func (p *pair) agent(i int) {
 	if p.r.IntN(20) == 0 {
 		s.ScalingGroup = "elsewhere"
 	}
+	if p.tight && p.r.IntN(8) > 0 {
+		s.Alive, s.Schedulable, s.Architecture, s.ScalingGroup = true, true, "x", "g"
+	}
 	p.apply(func() any { c := s; return &c })
 }
 
@@ -209,7 +260,7 @@ func (p *pair) enqueue() {
 	r := p.r
 	s := protocol.PendingSession{ID: p.id(1), Type: backendai.Interactive, AccessKey: fmt.Sprintf("key%d", r.IntN(3)), DomainName: fmt.Sprintf("domain%d", r.IntN(2)),
 		GroupID: uuid.UUID{byte(r.IntN(2))}, ScalingGroup: "g", ClusterMode: backendai.SingleNode,
-		CreatedAt: p.now.Add(-time.Duration(r.IntN(50)) * time.Second), Limits: p.limits()}
+		CreatedAt: p.now.Add(-time.Duration(r.IntN(50)) * time.Second), Limits: p.limits(), Wishes: p.wishes()}
 	s.Limits.ScalingGroups = map[string][]backendai.SessionType{"g": backendai.SessionTypes}
 	if p.predicates {
 		if r.IntN(5) == 0 {
@@ -221,7 +272,7 @@ func (p *pair) enqueue() {
 		}
 	}
 	arch := "x"
-	if r.IntN(6) == 0 {
+	if r.IntN(6) == 0 && !p.tight {
 		arch = "y"
 	}
 	n := 1
@@ -232,6 +283,9 @@ func (p *pair) enqueue() {
 		}
 	}
 	want := backendai.SlotsOf("cpu", fmt.Sprint(1+r.IntN(3)), "mem", fmt.Sprint(r.IntN(3), "g"))
+	if p.tight && r.IntN(3) == 0 { // one that will have to wait
+		want = backendai.SlotsOf("cpu", fmt.Sprint(3+r.IntN(3)), "mem", fmt.Sprint(r.IntN(3), "g"))
+	}
 	if r.IntN(5) == 0 {
 		want = want.With("cuda.shares", backendai.DecimalScaled(int64(r.IntN(4)), 1))
 	}
@@ -258,6 +312,9 @@ func (p *pair) limits() (l protocol.Limits) {
 		return l
 	}
 	quota := func() backendai.ResourceSlots { return free.With("cpu", backendai.DecimalOf(int64(2+p.r.IntN(10)))) }
+	if p.tight && p.r.IntN(3) > 0 {
+		return l
+	}
 	if p.r.IntN(3) == 0 {
 		l.MaxConcurrentSessions = 1 + p.r.IntN(3)
 	}
@@ -298,7 +355,16 @@ func (p *pair) step() {
 				p.running = append(p.running, p.kernels[id]...)
 			}
 			p.apply(func() any { return &protocol.Placed{SessionID: id, Committed: committed} })
+			if a := p.core.allocs[p.kernels[id][0]]; committed && a != nil && r.IntN(4) > 0 { // it is RUNNING at once
+				slots := a.Slots
+				for _, k := range p.kernels[id] {
+					p.apply(func() any { return &protocol.Settle{KernelID: k, Slots: slots, Since: p.now} })
+				}
+			}
 		}
+	case n < 12 && p.tight && n > 9:
+		p.now = p.now.Add(time.Duration(r.IntN(3)) * time.Second)
+		p.apply(func() any { return &protocol.Tick{Now: p.now} })
 	case n < 12:
 		if id, ok := pick(r, &p.running); ok {
 			p.apply(func() any { return &protocol.Release{KernelIDs: []uuid.UUID{id}} })
@@ -331,12 +397,19 @@ func (p *pair) step() {
 		}
 	case n == 16:
 		if r.IntN(5) == 0 && p.predicates {
-			policy := protocol.Policy{Name: policies[r.IntN(4)]}
+			policy := protocol.Policy{Name: policies[r.IntN(4)], Options: p.options()}
 			p.apply(func() any { return &protocol.PolicyChanged{Policy: policy} })
 		}
 	case n < 19:
 		p.now = p.now.Add(time.Duration(r.IntN(10)) * time.Second)
 		p.apply(func() any { return &protocol.Tick{Now: p.now} })
+	case n == 19:
+		if id, ok := pick(r, &p.told); ok {
+			p.apply(func() any { return &protocol.Ending{KernelIDs: p.kernels[id]} })
+			if r.IntN(4) > 0 {
+				p.apply(func() any { return &protocol.Release{KernelIDs: p.kernels[id]} })
+			}
+		}
 	}
 	if !p.quiet && (p.core.Due() || p.naive.due) {
 		p.pass()
@@ -364,7 +437,17 @@ func (p *pair) pass() []Effect {
 		case Place:
 			p.placed = append(p.placed, e.SessionID)
 			p.placements++
+		case Preempt:
+			p.preempted++
+			p.told = append(p.told, e.SessionID)
 		}
+	}
+	p.backfilled = max(p.backfilled, p.core.backfilled)
+	if d := cmp.Diff(p.naive.plans(), p.core.plans()); d != "" {
+		for _, line := range p.log {
+			p.t.Log(line)
+		}
+		p.t.Fatalf("policy %+v: what is reserved differs (-scan +index):\n%s", p.core.Policy, d)
 	}
 	for _, id := range p.core.order {
 		if d := cmp.Diff(p.naive.agents[id].Occupied.String(), p.core.agents[id].Occupied.String()); d != "" {
@@ -390,8 +473,10 @@ func (p *pair) decisions(effects []Effect) (list []string) {
 			list = append(list, text)
 		case TimeOut:
 			list = append(list, "time out "+e.SessionID.String())
-		case Report:
-			if *e.Attempt.StatusInfo == infoNoAgent {
+		case Preempt:
+			list = append(list, "preempt "+e.SessionID.String()+" for "+e.For.String())
+		case Report: // with backfill, who is told what is bounded in time
+			if !p.core.Policy.Options.Backfill && *e.Attempt.StatusInfo == infoNoAgent {
 				list = append(list, "blocked by "+e.SessionID.String()+" "+e.Attempt.Scheduler.Msg)
 			}
 		}
@@ -413,6 +498,27 @@ func TestDecisionsEqualScan(t *testing.T) {
 		}
 	}
 	t.Logf("%d placements", placements)
+}
+
+// The same where there is little room, and sessions start ahead of others or have to go for them.
+func TestDecisionsEqualScanWhereRoomIsShort(t *testing.T) {
+	placements, preempted, backfilled := 0, 0, 0
+	for seed := range uint64(400) {
+		p := newTight(t, seed)
+		for range 100 {
+			p.step()
+		}
+		placements += p.placements
+		preempted += p.preempted
+		backfilled += p.backfilled
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	t.Logf("%d placements, %d of them behind a head that waits; %d preempted", placements, backfilled, preempted)
+	if backfilled < 500 || preempted < 50 {
+		t.Error("the states mean little")
+	}
 }
 
 // What is counted is what is there.

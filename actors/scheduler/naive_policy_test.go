@@ -17,8 +17,10 @@ import (
 // all but fits nowhere ends the pass and holds up those behind it. The error tells
 // of an unknown policy; the queue then stays as it is.
 func (c *naiveCore) Pass(now time.Time) ([]Effect, error) {
-	c.due = false
+	c.due, c.at = false, now
 	effects := c.timeOuts(now)
+	effects = append(effects, c.placeHeld(now)...)
+	c.blocked = c.blocked && !c.Policy.Options.Backfill
 	policy, err := c.policyOf()
 	if err != nil {
 		return append(effects, c.Books()...), err
@@ -40,15 +42,23 @@ func (c *naiveCore) Pass(now time.Time) ([]Effect, error) {
 			effects = append(effects, c.report(p, attempt, infoPredicates, uuid.Nil))
 			continue
 		}
-		placement, obstacle := c.place(policy, p, now)
+		placement, obstacle := c.placeUnheld(policy, p, now)
+		if r := c.reservation; obstacle != nil && r != nil && r.head == p.ID && !p.together() && c.fitsAs(p, r.kernels) {
+			placement, obstacle = &protocol.Placement{SessionID: p.ID, ScalingGroup: c.Group, Now: now, Kernels: r.kernels}, nil
+			assignNaive(policy, p)
+		}
 		if obstacle != nil {
 			attempt.Msg = obstacle.text
 			effects = append(effects, c.report(p, attempt, infoNoAgent, obstacle.kernel))
 			c.blocked = true
+			effects = append(effects, c.behind(policy, p, candidates, now)...)
 			break
 		}
 		c.reserve(p, placement, now)
 		effects = append(effects, Place{SessionID: p.ID, Placement: *placement})
+	}
+	if !c.blocked {
+		c.reservation = nil
 	}
 	return append(effects, c.Books()...), nil
 }
@@ -205,7 +215,7 @@ func (c *naiveCore) reserve(p *naivePending, placement *protocol.Placement, now 
 	for i, k := range p.Kernels {
 		c.allocate(&protocol.Allocation{
 			SessionID: p.ID, KernelID: k.ID, Agent: placement.Kernels[i].Agent, Slots: k.Slots, Main: i == 0,
-			AccessKey: p.AccessKey, GroupID: p.GroupID, DomainName: p.DomainName, CountsForUser: true,
+			AccessKey: p.AccessKey, GroupID: p.GroupID, DomainName: p.DomainName, CountsForUser: true, Wishes: p.Wishes, Placed: now,
 		})
 	}
 	p.placing, p.placedAt = placement, now

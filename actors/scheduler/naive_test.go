@@ -50,6 +50,8 @@ type naiveCore struct {
 	blocked bool // the last pass ended at a session that fits nowhere; newcomers wait behind it
 	touched map[string]bool
 	owners  map[string]bool
+
+	naiveFuture
 }
 
 // newNaive makes an empty scheduler for a scaling group.
@@ -92,6 +94,7 @@ func (c *naiveCore) free(kernel uuid.UUID) {
 		return
 	}
 	delete(c.allocs, kernel)
+	delete(c.leaving, kernel)
 	if agent := c.agents[a.Agent]; agent != nil {
 		agent.Occupied = agent.Occupied.Sub(a.Slots)
 	}
@@ -120,7 +123,7 @@ func (c *naiveCore) wake(unblock bool) {
 	if unblock {
 		c.blocked = false
 	}
-	if !c.blocked && len(c.queue) > 0 {
+	if (!c.blocked || c.Policy.Options.Backfill) && len(c.queue) > 0 {
 		c.due = true
 	}
 }
@@ -153,6 +156,7 @@ func (c *naiveCore) forget(p *naivePending) {
 
 // Apply takes one event into the state. Effects that do not need a pass are returned at once.
 func (c *naiveCore) Apply(event any, now time.Time) []Effect {
+	c.at = now
 	switch e := event.(type) {
 	case *protocol.Enqueue:
 		return c.enqueue(e.Session, now)
@@ -167,6 +171,7 @@ func (c *naiveCore) Apply(event any, now time.Time) []Effect {
 			if a := c.allocs[id]; a != nil && a.CountsForUser {
 				c.charge(a, negative(a.Slots), -1)
 				a.CountsForUser = false
+				c.leaves(a)
 				c.unpark()
 				c.wake(false)
 			}
@@ -187,6 +192,7 @@ func (c *naiveCore) Apply(event any, now time.Time) []Effect {
 		c.dependencyDone(e.SessionID)
 	case *protocol.PolicyChanged:
 		c.Policy = e.Policy
+		c.forgetFuture()
 		c.unpark()
 		c.wake(true)
 	case *protocol.Tick:
@@ -268,6 +274,10 @@ func (c *naiveCore) giveBack(p *naivePending) {
 
 func (c *naiveCore) settle(e *protocol.Settle) {
 	a := c.allocs[e.KernelID]
+	if a != nil && a.Since.IsZero() {
+		a.Since = e.Since
+		c.wake(c.Policy.Options.Preemption)
+	}
 	if a == nil || a.Slots.Equal(e.Slots) {
 		return
 	}

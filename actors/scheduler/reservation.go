@@ -206,8 +206,13 @@ func (c *Core) fitsAs(p *pending, kernels []protocol.KernelPlacement) bool {
 	if len(kernels) != len(p.Kernels) {
 		return false
 	}
+	for i, k := range p.Kernels {
+		if a := c.agents[kernels[i].Agent]; a == nil || a.Architecture != k.Architecture && k.Agent == "" { // it may have changed
+			return false
+		}
+	}
 	for id, share := range sharesOf(p, kernels) {
-		if a := c.agents[id]; a == nil || !a.candidate() || !share.FitsIn(a.Available, a.Occupied) {
+		if a := c.agents[id]; !a.candidate() || !share.FitsIn(a.Available, a.Occupied) {
 			return false
 		}
 	}

@@ -86,6 +86,7 @@ func NewCore(group string, policy protocol.Policy, known *backendai.KnownSlots) 
 	}
 	c.queue, c.fresh, c.stale, c.clock = c.sorted(older), c.sorted(older), c.sorted(older), c.sorted(earlier)
 	c.regroupHoldings()
+	c.retrack(false)
 	return c
 }
 

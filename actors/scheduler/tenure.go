@@ -44,8 +44,12 @@ func (c *Core) retrack(always bool) {
 	}
 	c.tenures, c.leaving = make(map[uuid.UUID]*tenure), make(map[uuid.UUID]time.Time)
 	c.ends = btree.NewG(degree, endsEarlier)
-	for _, a := range c.allocs {
-		c.track(a)
+	for _, counts := range []bool{true, false} { // what leaves finds the rest of its session
+		for _, a := range c.allocs {
+			if a.CountsForUser == counts {
+				c.track(a)
+			}
+		}
 	}
 }
 
