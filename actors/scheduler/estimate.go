@@ -35,9 +35,9 @@ func estimated(at time.Time, basis []EndsAt) *Estimate {
 	return e
 }
 
-// Estimate tells when a waiting session will start, and which sessions' ends that rests on. For the head it is the time of its reservation. For
-// others the future is thought through on a copy, from one end to the next, with the real decisions: sessions run for as long as their
-// time limits allow, those without one for ever. ok is false when it needs an end that is not known, or is too far off.
+// Estimate tells when a waiting session will start, and which sessions' ends that rests on. The future is thought through on a copy, from one end
+// to the next, with the real decisions: sessions run for as long as their time limits allow, those without one for ever. For the head that is the time
+// of its reservation, unless one comes before it that has had to wait for a quota. ok is false when it needs an end that is not known, or is too far off.
 //
 // It takes a copy of the state and up to a thousand passes; where that is too long to hold up a scheduler, ask a Clone.
 func (c *Core) Estimate(id uuid.UUID, now time.Time) (at time.Time, basis []EndsAt, ok bool) {
@@ -52,17 +52,18 @@ func (c *Core) Estimate(id uuid.UUID, now time.Time) (at time.Time, basis []Ends
 	if d.tenures == nil {
 		d.retrack(true)
 	}
+	var r *reservation
 	if p := d.byID[id]; d.blocked && d.holdsUp == p && d.held == nil {
 		if policy, err := d.policyOf(); err == nil && len(d.evaluate(p, now).failed) == 0 {
-			r := d.reservationFor(policy, p, now, d.reservation)
-			if r == nil {
-				return time.Time{}, nil, false
-			}
-			return r.at, r.basis, true
+			r = d.reservationFor(policy, p, now, d.reservation)
 		}
 	}
 	f := &future{core: d, id: id, now: now, used: make(map[string]time.Time)}
-	return f.run()
+	at, basis, ok = f.run()
+	if ok && r != nil && r.at.Equal(at) {
+		basis = r.basis // it knows exactly
+	}
+	return at, basis, ok
 }
 
 // future is a simulation of what comes.

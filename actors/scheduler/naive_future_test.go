@@ -17,7 +17,7 @@ type naiveFuture struct {
 	at          time.Time
 	leaving     map[uuid.UUID]time.Time
 	parting     map[uuid.UUID]bool // sessions of which a part was asked to end
-	stubborn    map[uuid.UUID]bool
+	told        map[uuid.UUID]time.Time
 	reservation *naiveReservation
 	held        *hold
 }
@@ -53,7 +53,7 @@ func (c *naiveCore) leaves(a *protocol.Allocation) {
 }
 
 func (c *naiveCore) forgetFuture() {
-	c.leaving, c.parting, c.stubborn = nil, nil, nil
+	c.leaving, c.parting, c.told = nil, nil, map[uuid.UUID]time.Time{}
 	if !c.options() {
 		c.reservation, c.held = nil, nil
 		return
@@ -83,7 +83,7 @@ func (c *naiveCore) sessions() map[uuid.UUID][]*protocol.Allocation {
 func (c *naiveCore) ends(now time.Time) map[uuid.UUID]time.Time {
 	m, sessions := map[uuid.UUID]time.Time{}, c.sessions()
 	for id, a := range c.allocs {
-		if c.held != nil && slices.Contains(c.held.victims, a.SessionID) && a.Wishes.Preemptible && a.CountsForUser {
+		if c.goesSoon(a, now) {
 			m[id] = now
 			continue
 		}
@@ -110,6 +110,11 @@ func (c *naiveCore) ends(now time.Time) map[uuid.UUID]time.Time {
 		}
 	}
 	return m
+}
+
+func (c *naiveCore) goesSoon(a *protocol.Allocation, now time.Time) bool {
+	told, ok := c.told[a.SessionID]
+	return ok && a.CountsForUser && now.Sub(told) <= endsWithin
 }
 
 // with calls f while agents look as if they had something else occupied.
@@ -321,7 +326,7 @@ func assignNaive(policy naivePolicy, p *naivePending) {
 func (c *naiveCore) preempt(policy naivePolicy, p *naivePending, now time.Time) (effects []Effect) {
 	soon := func(a *protocol.Allocation) bool {
 		since, ok := c.leaving[a.KernelID]
-		return ok && now.Sub(since) <= endsWithin
+		return ok && now.Sub(since) <= endsWithin || c.goesSoon(a, now)
 	}
 	placed := func(gone []*victim) (placement *protocol.Placement) {
 		later := c.without(func(a *protocol.Allocation) bool {
@@ -355,7 +360,7 @@ func (c *naiveCore) preempt(policy naivePolicy, p *naivePending, now time.Time) 
 			}
 			slots = slots.Add(k.Slots)
 		}
-		if !w.Preemptible || w.Priority >= p.Wishes.Priority || !running || c.parting[id] || c.stubborn[id] || now.Sub(since) < c.Policy.Options.PreemptionMinRuntime {
+		if !w.Preemptible || w.Priority >= p.Wishes.Priority || !running || c.parting[id] || !c.told[id].IsZero() || now.Sub(since) < c.Policy.Options.PreemptionMinRuntime {
 			continue
 		}
 		v.size = dominant(slots, total)
@@ -423,6 +428,10 @@ func (c *naiveCore) preempt(policy naivePolicy, p *naivePending, now time.Time) 
 	}
 	for _, v := range chosen.list {
 		h.victims = append(h.victims, v.session)
+		if c.told == nil {
+			c.told = map[uuid.UUID]time.Time{}
+		}
+		c.told[v.session] = now
 		for _, k := range v.kernels {
 			h.leaving = append(h.leaving, k.KernelID)
 		}
@@ -442,18 +451,7 @@ func (c *naiveCore) placeHeld(now time.Time) []Effect {
 	for id := range h.shares {
 		over = over || c.agents[id] == nil || !c.agents[id].candidate()
 	}
-	if now.Sub(h.since) >= heldFor {
-		over = true
-		sessions := c.sessions()
-		for _, id := range h.victims {
-			if len(sessions[id]) > 0 && !c.parting[id] {
-				if c.stubborn == nil {
-					c.stubborn = map[uuid.UUID]bool{}
-				}
-				c.stubborn[id] = true
-			}
-		}
-	}
+	over = over || now.Sub(h.since) >= heldFor
 	if over {
 		c.held = nil
 		return nil

@@ -13,7 +13,7 @@ import (
 )
 
 // heldFor bounds how long what victims leave is kept for the session they have to go for. Then victims are chosen again.
-const heldFor = time.Minute
+const heldFor = endsWithin
 
 // Preempt tells a session to go, for another.
 type Preempt struct {
@@ -78,6 +78,11 @@ func (c *Core) preempt(policy policy, p *pending, now time.Time) (effects []Effe
 			leaving = append(leaving, k.KernelID)
 		}
 	}
+	for _, since := range c.dismissed {
+		if at := since.Add(endsWithin + 1); at.After(now) {
+			c.vain.again = earliest(c.vain.again, at)
+		}
+	}
 	for _, since := range c.leaving {
 		if at := since.Add(endsWithin + 1); at.After(now) {
 			c.vain.again = earliest(c.vain.again, at)
@@ -106,6 +111,7 @@ func (c *Core) preempt(policy policy, p *pending, now time.Time) (effects []Effe
 	h := &hold{head: p.ID, kernels: placement.Kernels, shares: sharesOf(p, placement.Kernels), leaving: leaving, since: now, told: now}
 	for _, v := range chosen.list {
 		h.victims = append(h.victims, v.session)
+		c.dismissed[v.session] = now
 		for _, k := range v.kernels {
 			h.leaving = append(h.leaving, k.KernelID)
 		}
@@ -158,19 +164,11 @@ func (c *Core) placeUnheld(policy policy, p *pending, now time.Time) (placement 
 }
 
 // release lets the hold go when it is over: the session it is for does not wait any more, its agents can't be used, or it has taken too
-// long. Who was told to go by then and has not begun to is not asked again.
+// long.
 func (c *Core) release(now time.Time) {
 	h := c.held
-	over := now.Sub(h.since) >= heldFor
-	if over {
-		for _, id := range h.victims {
-			if t := c.tenures[id]; t != nil && !t.ending {
-				t.stubborn = true
-			}
-		}
-	}
 	p := c.byID[h.head]
-	over = over || p == nil || p.placing != nil
+	over := now.Sub(h.since) >= heldFor || p == nil || p.placing != nil
 	for id := range h.shares {
 		over = over || c.agents[id] == nil || !c.agents[id].candidate()
 	}

@@ -65,6 +65,7 @@ type Core struct {
 	tenures     map[uuid.UUID]*tenure
 	ends        *btree.BTreeG[*tenure]  // those that end at a known time, by it
 	leaving     map[uuid.UUID]time.Time // kernels whose end was asked for, and when that was heard of
+	dismissed   map[uuid.UUID]time.Time // sessions that were told to make room, and when
 	reservation *reservation            // of holdsUp
 	held        *hold                   // replaced, never changed
 	vain        vain

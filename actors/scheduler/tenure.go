@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,12 +21,11 @@ const endsWithin = time.Minute
 // tenure is what a session holds that has a time limit or may be preempted: it ends one day, or can be made to. Only kept
 // where the policy's options ask for it.
 type tenure struct {
-	session  uuid.UUID
-	kernels  []uuid.UUID // of which nobody has asked for the end, in order of id
-	wishes   protocol.Wishes
-	end      time.Time // as it is sorted into Core.ends; zero: not known
-	ending   bool      // somebody has asked for the end of one of its kernels
-	stubborn bool      // it was told to go, and did not
+	session uuid.UUID
+	kernels []uuid.UUID // of which nobody has asked for the end, in order of id
+	wishes  protocol.Wishes
+	end     time.Time // as it is sorted into Core.ends; zero: not known
+	ending  bool      // somebody has asked for the end of one of its kernels
 }
 
 func endsEarlier(a, b *tenure) bool {
@@ -37,12 +37,12 @@ func endsEarlier(a, b *tenure) bool {
 
 // retrack gathers the tenures anew, if the options need them or it is asked for; else there are none, and nothing is kept.
 func (c *Core) retrack(always bool) {
-	c.tenures, c.ends, c.leaving = nil, nil, nil
+	c.tenures, c.ends, c.leaving, c.dismissed = nil, nil, nil, nil
 	if o := c.Policy.Options; !always && !o.Backfill && !o.Preemption {
 		c.reservation, c.held = nil, nil
 		return
 	}
-	c.tenures, c.leaving = make(map[uuid.UUID]*tenure), make(map[uuid.UUID]time.Time)
+	c.tenures, c.leaving, c.dismissed = make(map[uuid.UUID]*tenure), make(map[uuid.UUID]time.Time), make(map[uuid.UUID]time.Time)
 	c.ends = btree.NewG(degree, endsEarlier)
 	for _, counts := range []bool{true, false} { // what leaves finds the rest of its session
 		for _, a := range c.allocs {
@@ -95,6 +95,7 @@ func (c *Core) untrack(a *protocol.Allocation) {
 	if len(t.kernels) == 0 {
 		c.ends.Delete(t)
 		delete(c.tenures, a.SessionID)
+		delete(c.dismissed, a.SessionID)
 		return
 	}
 	c.retime(t)
@@ -159,10 +160,9 @@ type departure struct {
 func (c *Core) moments(now time.Time) iter.Seq2[time.Time, []departure] {
 	return func(yield func(time.Time, []departure) bool) {
 		at, group := now, c.leavingSoon(now)
-		told := c.toldToGo()
 		stopped := false
 		c.ends.Ascend(func(t *tenure) bool {
-			if t.end.Add(endsWithin).Before(now) || slices.Contains(told, t.session) {
+			if t.end.Add(endsWithin).Before(now) || c.goesSoon(t, now) {
 				return true
 			}
 			if t.end.After(at) {
@@ -206,8 +206,8 @@ func (c *Core) leavingSoon(now time.Time) (list []departure) {
 			add(a)
 		}
 	}
-	for _, session := range c.toldToGo() {
-		if t := c.tenures[session]; t != nil {
+	for session := range c.dismissed {
+		if t := c.tenures[session]; c.goesSoon(t, now) {
 			for _, id := range t.kernels {
 				add(c.allocs[id])
 			}
@@ -220,21 +220,16 @@ func (c *Core) leavingSoon(now time.Time) (list []departure) {
 	return list
 }
 
-// toldToGo are the sessions that the scheduler itself has told to make room.
-func (c *Core) toldToGo() []uuid.UUID {
-	if c.held == nil {
-		return nil
-	}
-	return c.held.victims
+// goesSoon tells whether the scheduler itself has told a session to make room, and it is believed that it will.
+func (c *Core) goesSoon(t *tenure, now time.Time) bool {
+	at, told := c.dismissed[t.session]
+	return told && now.Sub(at) <= endsWithin
 }
 
 // cloneTenures copies what is kept of reservations over to a clone.
 func (c *Core) cloneTenures(d *Core) {
 	if c.tenures != nil {
-		d.tenures, d.leaving = make(map[uuid.UUID]*tenure, len(c.tenures)), make(map[uuid.UUID]time.Time, len(c.leaving))
-		for id, since := range c.leaving {
-			d.leaving[id] = since
-		}
+		d.tenures, d.leaving, d.dismissed = make(map[uuid.UUID]*tenure, len(c.tenures)), maps.Clone(c.leaving), maps.Clone(c.dismissed)
 		own := make([]tenure, 0, len(c.tenures))
 		for id, t := range c.tenures {
 			own = append(own, *t)

@@ -121,8 +121,8 @@ func spare(list []*victim, fits func([]*victim) bool) []*victim {
 func (c *Core) victimsFor(priority int, now time.Time) (list []*victim, again time.Time) {
 	total := c.index.capacity(c.agents, c.order)
 	for _, t := range c.tenures {
-		if !t.wishes.Preemptible || t.wishes.Priority >= priority || t.ending || t.stubborn {
-			continue
+		if _, told := c.dismissed[t.session]; told || !t.wishes.Preemptible || t.wishes.Priority >= priority || t.ending {
+			continue // who was told and did not go is not asked again
 		}
 		since := c.runsSince(t)
 		if since.IsZero() {
