@@ -26,7 +26,7 @@ type world struct {
 	quota bool
 	// limited is how many have a time limit for one that has none.
 	limited int
-	order bool // sessions are looked at in order of their age: nothing comes before the head but what was laid aside for a quota
+	order   bool // sessions are looked at in order of their age: nothing comes before the head but what was laid aside for a quota
 
 	overtook, preempted int
 	told                map[uuid.UUID]uuid.UUID // victims that have not gone, by whom they have to go for

@@ -15,6 +15,10 @@
 //     an event of a class that could help
 //   - crowd: parked sessions that wait for the same quota, of which either all could
 //     pass it or none
+//   - head: the session that fits nowhere and holds up those behind it
+//   - reservation: when and where the head will fit, as far as ends are known
+//   - victim: a running session that has to go for a head of a higher priority; what it
+//     leaves is held for that one
 //
 // # How
 //
@@ -47,6 +51,27 @@
 // one bound: at a tick (10 s) the head of the queue and the few hundred oldest parked sessions are
 // tried and reported again, not all; the others keep what their last try has found. What is true of them
 // now is what Core.Explain tells.
+//
+// # Ahead of the head
+//
+//	Pass ─▶ a head that fits nowhere ─┬─ preemption: victims ─▶ Preempt (effects), a hold until they have gone
+//	                                  └─ backfill:   a reservation ─▶ those behind start beside it
+//
+// Both are options of a scaling group (protocol.Options); without them nothing of this is kept or done.
+//
+// A reservation (reservation.go) lets what runs end in the order of its time limits, in thought, until the head fits; sessions without a limit
+// never end, those that are being destroyed do at once, those that are overdue by more than a minute hang and never do. With backfill (backfill.go),
+// sessions behind the head start, in the policy's order, if they fit now and have ended by then, or take nothing of what the head needs on its agents,
+// and leave it its quotas. At most 200 are looked at in a pass. So nothing that starts behind a head puts it off, as long as sessions end when their limits
+// say; that a session takes long to come up does, as its limit counts from when it runs. The reservation is found again at each pass: an early end
+// brings it forward.
+//
+// With preemption (preempt.go, victims.go), sessions that said they may be are ended for a head of a higher priority: rather those of lower
+// priority, then fewer, then those that lose less run time times size; none that can be spared, and none at all if they would not be enough or what
+// ends anyway is. What they leave is held for the head for a minute, then victims are chosen again. Who was told and did not go is not told again.
+// None of this outlives the scheduler: the next one sees in the rows who is about to end, and whoever is told twice goes once.
+//
+// Estimate (estimate.go) goes on from one end to the next on a copy, with the real decisions, until a session starts.
 //
 // # Why, and what if
 //

@@ -112,6 +112,9 @@ func TestExplanationsHold(t *testing.T) {
 	explained, changes := 0, 0
 	for seed := range uint64(60) {
 		p := newPair(t, seed+1<<30)
+		if seed%2 == 1 {
+			p = newTight(t, seed+1<<30)
+		}
 		for range 40 {
 			p.step()
 		}

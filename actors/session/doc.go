@@ -12,7 +12,7 @@
 // # How
 //
 //	Create ─▶ Creating ─commit─▶ Pending ─Placement─▶ Launching ─▶ Starting ─▶ Running
-//	                                │ Destroy, TimedOut    │            │ failure     │ Destroy, end of the main kernel
+//	                                │ Destroy, TimedOut    │            │ failure     │ Destroy, time limit, Preempt, end of the main kernel
 //	                                ▼                      ▼            ▼             ▼
 //	                             cancelled              Aborting ─ all freed ─▶    Ending ─ all dead ─▶ gone
 //
@@ -20,4 +20,7 @@
 // both the session's and the scheduler's shard, before any agent hears of it. A start
 // is all or nothing: when one kernel fails, the others are removed and all rows end
 // CANCELLED. The actor stops when every kernel is dead and freed.
+//
+// A session that has asked for a time limit (resource_opts.time_limit) is ended, as if by its owner, when its last kernel has been RUNNING for so
+// long. The rows say since when, so it does not matter who owns the session then, and a restart does not begin it anew.
 package session

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -46,12 +48,18 @@ type world struct {
 	made    uint64
 	queued  map[uuid.UUID][]uuid.UUID // kernels of the sessions that wait
 	running [][]uuid.UUID             // kernels of those that run
+	options protocol.Options
+	slots   map[uuid.UUID]backendai.ResourceSlots // of kernels, where the options are on
 	sizes   []backendai.ResourceSlots
 }
 
+// newWorld makes agents under a policy: its name, and behind each + an option that is on.
 func newWorld(policy string, agents int) *world {
-	w := &world{core: scheduler.NewCore(group, protocol.Policy{Name: policy}, known), r: rand.New(rand.NewPCG(1, 2)),
-		now: time.Date(2022, 5, 1, 0, 0, 0, 0, time.UTC), queued: make(map[uuid.UUID][]uuid.UUID)}
+	words := strings.Split(policy, "+")
+	o := protocol.Options{Backfill: slices.Contains(words, "backfill"), Preemption: slices.Contains(words, "preemption")}
+	w := &world{options: o, core: scheduler.NewCore(group, protocol.Policy{Name: words[0], Options: o}, known), r: rand.New(rand.NewPCG(1, 2)),
+		now: time.Date(2022, 5, 1, 0, 0, 0, 0, time.UTC), queued: make(map[uuid.UUID][]uuid.UUID),
+		slots: make(map[uuid.UUID]backendai.ResourceSlots)}
 	for i := range agents {
 		w.core.Apply(&protocol.AgentState{ID: fmt.Sprintf("i-%05d", w.r.IntN(1<<16)<<13|i), Addr: "tcp://10.0.0.1:6001", ScalingGroup: group,
 			Architecture: "x86_64", Alive: true, Schedulable: true, Available: w.machine()}, w.now)
@@ -95,6 +103,9 @@ func (w *world) session() protocol.PendingSession {
 		n, s.ClusterMode = 2+w.r.IntN(7), backendai.MultiNode
 	}
 	w.kernels(&s, n, w.sizes[w.r.IntN(len(w.sizes))])
+	if o := w.options; o.Backfill || o.Preemption {
+		s.Wishes = protocol.Wishes{Priority: w.r.IntN(5), Preemptible: w.r.IntN(3) == 0, TimeLimit: time.Duration(1+w.r.IntN(600)) * time.Minute}
+	}
 	return s
 }
 
@@ -108,6 +119,9 @@ func (w *world) enqueue(s protocol.PendingSession) {
 	ids := make([]uuid.UUID, len(s.Kernels))
 	for i, k := range s.Kernels {
 		ids[i] = k.ID
+		if s.Wishes.TimeLimit > 0 {
+			w.slots[k.ID] = k.Slots
+		}
 	}
 	w.queued[s.ID] = ids
 	w.core.Apply(&protocol.Enqueue{Session: s}, w.now)
@@ -126,6 +140,11 @@ func (w *world) pass() (decisions, placed int) {
 			placed++
 			w.core.Apply(&protocol.Placed{SessionID: e.SessionID, Committed: true}, w.now)
 			w.running = append(w.running, w.queued[e.SessionID])
+			if o := w.options; o.Backfill || o.Preemption {
+				for _, k := range w.queued[e.SessionID] {
+					w.core.Apply(&protocol.Settle{KernelID: k, Slots: w.slots[k], Since: w.now}, w.now)
+				}
+			}
 			delete(w.queued, e.SessionID)
 		case scheduler.Report:
 			decisions++
