@@ -274,6 +274,9 @@ func TestNoReservationIsDelayed(t *testing.T) {
 func (w *world) preempts(before *Core, effects []Effect) {
 	var head *life
 	var victims []uuid.UUID
+	begun := func(id uuid.UUID) bool { // before, or in this pass
+		return !w.all[id].placed.IsZero() || slices.ContainsFunc(effects, func(e Effect) bool { p, ok := e.(Place); return ok && p.SessionID == id })
+	}
 	for _, e := range effects {
 		e, ok := e.(Preempt)
 		if !ok {
@@ -287,9 +290,9 @@ func (w *world) preempts(before *Core, effects []Effect) {
 			w.t.Fatalf("%s is of priority %d, and has to go for %d", v.ID, v.Wishes.Priority, h.Wishes.Priority)
 		case !v.running() || w.now.Sub(v.runs) < o.PreemptionMinRuntime:
 			w.t.Fatalf("%s has run since %s only", v.ID, v.runs)
-		case !h.placed.IsZero() || head != nil && head != h:
+		case begun(h.ID) || head != nil && head != h:
 			w.t.Fatalf("%s has to go for %s", v.ID, h.ID)
-		case len(w.told) > 0 && w.now.Sub(w.since) < heldFor && w.all[w.first].placed.IsZero():
+		case len(w.told) > 0 && w.now.Sub(w.since) < heldFor && !begun(w.first):
 			w.t.Fatalf("%s has to go while others still end", v.ID)
 		case len(before.evaluate(before.byID[h.ID], w.now).failed) > 0:
 			w.t.Fatalf("%s has to go for one that a quota holds back", v.ID)
