@@ -25,12 +25,18 @@ const lastTryFormat = "2006-01-02T15:04:05.000000+00:00"
 // all but fits nowhere ends the pass and holds up those behind it. The error tells
 // of an unknown policy; the queue then stays as it is.
 func (c *Core) Pass(now time.Time) ([]Effect, error) {
+	effects, err := c.pass(now)
+	c.record.add(passed{}, now, effects, err)
+	return effects, err
+}
+
+func (c *Core) pass(now time.Time) ([]Effect, error) {
 	c.due = false
 	effects := c.timeOuts(now)
 	c.unparkDue(now)
 	policy, err := c.policyOf()
 	if err != nil {
-		return append(effects, c.Books()...), err
+		return append(effects, c.books()...), err
 	}
 	lastTry := now.UTC().Format(lastTryFormat)
 	for p := policy.pick(c); p != nil; p = policy.pick(c) {
@@ -60,7 +66,7 @@ func (c *Core) Pass(now time.Time) ([]Effect, error) {
 		effects = append(effects, Place{SessionID: p.ID, Placement: *placement})
 	}
 	c.due = false
-	return append(effects, c.Books()...), nil
+	return append(effects, c.books()...), nil
 }
 
 // note keeps what a look at a session has found, and since when it has been that.

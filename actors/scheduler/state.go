@@ -57,6 +57,8 @@ type Core struct {
 	doubts   map[uuid.UUID]doubt // what the last look at the rows has found to be different
 	// agentDoubts are agents' rows that were different then.
 	agentDoubts map[string]protocol.AgentState
+
+	record *Record // nil: none is kept
 }
 
 // NewCore makes an empty scheduler for a scaling group.

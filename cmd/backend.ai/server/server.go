@@ -260,7 +260,8 @@ func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.S
 	s.onStop("journal", func(context.Context) error { writer.Stop(); return nil })
 	s.node = node.New(node.Config{
 		Name: s.cfg.Actors.NodeName, Shards: count, HeartbeatTimeout: s.cfg.Service.HeartbeatTimeout, Debug: s.cfg.Debug.Enabled, Log: s.log,
-		Ledger: ledger{pool, s.cfg.Actors.NodeName}, Journal: writer, Store: rows, Bus: bus{producer, s.log}, Live: volatile,
+		SchedulerRecord: s.cfg.Actors.SchedulerRecord,
+		Ledger:          ledger{pool, s.cfg.Actors.NodeName}, Journal: writer, Store: rows, Bus: bus{producer, s.log}, Live: volatile,
 		Hooks: hooks, Networks: overlay.New(overlay.DefaultSocket), Errors: failures, Registries: settings.Registries,
 		Links: callosum.ClientConfig{Logger: s.log}, Company: company(s.cfg, s.etcd.Etcd(), id, count, s.log),
 	})
