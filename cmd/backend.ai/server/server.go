@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
@@ -124,9 +126,9 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.api.Mount("", hello.Hello{})
 	s.api.Mount("/auth", restauth.New(people, api.Hooks{}))
 	s.api.Mount("/session", restsession.New(s.node, pool, people, facts))
-	s.api.Mount("/admin", graphql.New(pool, graphql.Deps{Live: set, HideAgents: func() bool { return s.cfg.Service.HideAgents }, Architecture: store.HostArchitecture()}))
+	s.api.Mount("/admin", graphql.New(pool, graphql.Deps{Live: set, Why: s.why(pool), HideAgents: func() bool { return s.cfg.Service.HideAgents }, Architecture: store.HostArchitecture()}))
 	s.api.Mount("/stream", stream.New(s.node, pool, people, s.cfg.Service.MaxWSMessage))
-	s.api.Mount("/inspect", inspect.New(s.node))
+	s.api.Mount("/inspect", inspect.New(s.node, rows.ScalingGroups))
 	s.api.Mount("/manager", restmanager.New(s.managerDeps(settings, pool)))
 	s.api.Mount("/resource", restresource.New(facts, s.node))
 	s.api.Mount("/scaling-groups", scalinggroup.New(facts))
@@ -311,4 +313,15 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	s.stops = nil
 	return errors.Join(errs...)
+}
+
+// why asks schedulers why sessions wait, for GraphQL.
+func (s *Server) why(pool *pgxpool.Pool) func(context.Context, uuid.UUID, bool, bool) (json.RawMessage, error) {
+	return func(ctx context.Context, session uuid.UUID, all, brief bool) (json.RawMessage, error) {
+		w, err := restsession.Why(ctx, s.node, pool, session, all, brief)
+		if err != nil || w.Status != backendai.Pending { // it has started meanwhile
+			return nil, err
+		}
+		return json.Marshal(w)
+	}
 }
