@@ -14,12 +14,11 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-const (
-	// pingEvery is how often a stream says that it still lives (spec/rest-core §7.3).
-	pingEvery = 15 * time.Second
-	// eventTimeout is how long a client may take to read an event.
-	eventTimeout = 30 * time.Second
-)
+// pingEvery is how often a stream says that it still lives (spec/rest-core §7.3).
+var pingEvery = 15 * time.Second
+
+// eventTimeout is how long a client may take to read an event.
+const eventTimeout = 30 * time.Second
 
 // Events is an open stream of server-sent events. Safe for concurrent use.
 type Events struct {
@@ -45,6 +44,7 @@ func (r *Request) Events(run func(ctx context.Context, to *Events)) error {
 	res.Header.Set("Cache-Control", "no-cache")
 	res.Header.Set("Connection", "keep-alive")
 	res.Header.Set("X-Accel-Buffering", "no")
+	res.ImmediateHeaderFlush = true
 	conn, path := r.ctx.Context().Conn(), r.Path
 	r.ctx.Context().SetBodyStreamWriter(func(w *bufio.Writer) {
 		defer s.streams.Add(-1)

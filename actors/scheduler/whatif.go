@@ -133,7 +133,8 @@ func (c *Core) Differ(now time.Time, changes ...Change) (Difference, error) {
 		}
 		d.Sentences = append(d.Sentences, ch.Sentence())
 		if ch.Kind == AgentDrained {
-			d.Drained = append(d.Drained, DrainedAgent{ch.Agent, c.sessionsOn(ch.Agent)})
+			stay := slices.DeleteFunc(c.sessionsOn(ch.Agent), func(id uuid.UUID) bool { return ended(changes, id) })
+			d.Drained = append(d.Drained, DrainedAgent{ch.Agent, stay})
 		}
 	}
 	before, _ := c.WhatIf(now) // under an unknown policy nothing starts
@@ -172,6 +173,10 @@ func (c *Core) Differ(now time.Time, changes ...Change) (Difference, error) {
 		d.Waits = append(d.Waits, Wait{p.ID, p.Name, e.Position, append([]Reason{}, e.Reasons...), append([]string{}, e.Sentences()...)})
 	}
 	return d, nil
+}
+
+func ended(changes []Change, id uuid.UUID) bool {
+	return slices.ContainsFunc(changes, func(ch Change) bool { return ch.Kind == SessionEnds && slices.Contains(ch.Sessions, id) })
 }
 
 // sessionsOn lists the sessions with a container on an agent.
