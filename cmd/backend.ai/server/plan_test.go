@@ -169,6 +169,7 @@ func TestPlans(t *testing.T) {
 	t.Run("what if", p.whatIf)
 	t.Run("graphql", p.graphQL)
 	t.Run("followed", p.followed)
+	t.Run("never", p.never)
 	t.Run("recorded", p.recorded)
 }
 
@@ -300,6 +301,29 @@ func (p *planning) followed(t *testing.T) {
 	if err := p.user.FollowWhy(ctx, "plan-3", func(w client.Wait, done bool) error { heard = append(heard, w); return nil }); err != nil || len(heard) != 1 {
 		t.Errorf("%v %+v", err, heard)
 	}
+}
+
+// never: what can't be met any more is told, before and after it has become so.
+func (p *planning) never(t *testing.T) {
+	batch := func(name string, after ...string) string {
+		text := strings.Replace(body(name, 1, 1), `{`, fmt.Sprintf(`{"type": "batch", "startupCommand": "true", "dependencies": ["%s"], `, strings.Join(after, `", "`)), 1)
+		return strings.Replace(text, `"dependencies": [""], `, `"starts_at": "1h", `, 1)
+	}
+	if reasons := p.plan("user", batch("never-0", "plan-3"))["reasons"].([]any); len(reasons) != 1 || reasons[0].(map[string]any)["never"] != true {
+		t.Errorf("waiting for the success of a session that has no result: %v", reasons)
+	}
+	if _, runs := p.enqueue("first", batch("first")); runs {
+		t.Fatal("it runs before its time")
+	}
+	id, _ := p.enqueue("second", batch("second", "first"))
+	reason := func() map[string]any {
+		return p.json(p.url, "user", "/session/"+id+"/why")["reasons"].([]any)[0].(map[string]any)
+	}
+	if r := reason(); r["kind"] != "dependencies" || r["never"] != nil {
+		t.Errorf("%v", r)
+	}
+	p.call(p.url, "user", "DELETE", "/session/first", "")
+	p.eventually("it is known that it waits in vain", func() bool { return reason()["never"] == true })
 }
 
 // recorded fetches what the scheduler has done in this test, and has it done again.
