@@ -134,6 +134,7 @@ func (a *Actor) Receive(ctx actor.Context) {
 		a.look()
 	case *answered:
 		a.followers.busy = false
+		a.answerReady(time.Now())
 		a.lookLater()
 	case *protocol.Drain:
 		a.draining = true

@@ -53,7 +53,8 @@ type follower struct {
 }
 
 type (
-	// lookDue is the message by which the followers are looked at; answered says that a worker is done with some.
+	// lookDue is the message by which the followers are looked at; answered says that a worker is done with some, and that the next may
+	// have theirs.
 	lookDue  struct{}
 	answered struct{}
 )
@@ -109,7 +110,7 @@ func (a *Actor) lookAt(one *follower, now time.Time) bool {
 // lookLater has the followers looked at when something has happened. A tick is something: none waits in vain for long.
 func (a *Actor) lookLater() {
 	f := &a.followers
-	if f.timer || len(f.waiting)+len(f.ready) == 0 || f.looked == a.core.changes && !f.behind && len(f.ready) == 0 {
+	if f.timer || len(f.waiting) == 0 || f.looked == a.core.changes && !f.behind {
 		return
 	}
 	f.timer = true
@@ -160,10 +161,12 @@ func (a *Actor) answerReady(now time.Time) {
 	n := min(len(f.ready), answersAtMost)
 	some := slices.Clone(f.ready[:n])
 	f.ready = slices.Delete(f.ready, 0, n)
+	begin := time.Now()
 	self, root, clone := a.ctx.Self(), a.svc.System.Root, a.core.Clone()
+	pause := lookShare * time.Since(begin) // as much time for other things as for copies
 	f.busy = true
 	if a.svc.Work.Go(func(context.Context) {
-		defer root.Send(self, &answered{})
+		defer time.AfterFunc(pause, func() { root.Send(self, &answered{}) })
 		for _, one := range some {
 			doc, err := clone.answerOf(one.now, now)
 			ask.Reply(root, one.reply, &protocol.Told{Mark: one.mark, Answer: doc}, err)
@@ -171,8 +174,8 @@ func (a *Actor) answerReady(now time.Time) {
 	}) {
 		return
 	}
-	f.busy = false
 	for _, one := range some {
 		ask.Reply(root, one.reply, nil, errTooMuch)
 	}
+	time.AfterFunc(lookPause, func() { root.Send(self, &answered{}) })
 }

@@ -21,7 +21,7 @@ import (
 // and to the same state.
 func TestReplaysAreExact(t *testing.T) {
 	folded, made := 0, 0
-	for seed := range uint64(120) {
+	for seed := range uint64(40) {
 		p := newPair(t, seed+1<<50)
 		p.alone = true
 		most := 5 + p.r.IntN(120)
@@ -55,8 +55,8 @@ func TestReplaysAreExact(t *testing.T) {
 			t.Fatalf("seed %d: policy %s: the replay has led to another state (-live +replay):\n%s", seed, p.core.Policy.Name, d)
 		}
 	}
-	t.Logf("%d steps made again; %d of 120 records had folded some", made, folded)
-	if folded < 40 {
+	t.Logf("%d steps made again; %d of 40 records had folded some", made, folded)
+	if folded < 15 {
 		t.Error("too few records were full")
 	}
 }
@@ -73,7 +73,7 @@ func (p *pair) stepAlone() {
 	switch r.IntN(12) {
 	case 0:
 		p.core.Apply(&protocol.Moved{Shards: []int32{0, 2, 3}, Of: 4, Now: p.now}, p.now)
-	case 1, 2:
+	case 1:
 		p.core.Apply(&protocol.Reread{Rows: p.rows()}, p.now)
 	case 3:
 		p.core.Books()
