@@ -105,7 +105,7 @@ func (a *Actor) Receive(ctx actor.Context) {
 		}
 		a.loaded = true
 		if n := a.svc.SchedulerRecord; n > 0 {
-			a.core.NewRecord(n)
+			a.step(func() { a.core.NewRecord(n) })
 		}
 		a.apply(msg)
 		a.counted()

@@ -89,7 +89,9 @@ func (a *Actor) follow(m *protocol.WhyAfter) {
 
 // lookAt tells whether a follower still waits.
 func (a *Actor) lookAt(one *follower, now time.Time) bool {
-	e, ok := a.core.Explain(one.session, now)
+	var e Explanation
+	var ok bool
+	a.step(func() { e, ok = a.core.Explain(one.session, now) })
 	if !ok {
 		ask.Reply(a.svc.System.Root, one.reply, nil, nil)
 		return false
@@ -162,7 +164,9 @@ func (a *Actor) answerReady(now time.Time) {
 	some := slices.Clone(f.ready[:n])
 	f.ready = slices.Delete(f.ready, 0, n)
 	begin := time.Now()
-	self, root, clone := a.ctx.Self(), a.svc.System.Root, a.core.Clone()
+	self, root := a.ctx.Self(), a.svc.System.Root
+	var clone *Core
+	a.step(func() { clone = a.core.Clone() })
 	pause := lookShare * time.Since(begin) // as much time for other things as for copies
 	f.busy = true
 	if a.svc.Work.Go(func(context.Context) {

@@ -72,7 +72,7 @@ func newLone(t *testing.T, record int, rows *protocol.SchedulerLoaded) *lone {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lone{T: t, svc: svc, desk: desk, pid: system.Root.Spawn(Props(svc, journal.Guard{}, "g"))}
+	l := &lone{T: t, svc: svc, desk: desk, pid: system.Root.Spawn(Props(svc, journal.Guard{}, NewCouncil([]string{"g"}), "g"))}
 	t.Cleanup(func() {
 		_ = system.Root.StopFuture(l.pid).Wait()
 		svc.Work.Stop()

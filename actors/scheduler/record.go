@@ -16,6 +16,8 @@ import (
 //	base, a Core ──▶ step n ─ step n+1 ─ … ─ step n+k ──▶ the live Core
 //	     ▲────────────── folded when there are too many
 //
+// What the schedulers of other scaling groups take of the quotas that they share is among the steps.
+//
 // So a record costs a second Core's memory, and each step is made twice. Not for concurrent use; what Snapshot returns is its own.
 type Record struct {
 	base   *Core
@@ -44,6 +46,10 @@ type (
 // NewRecord begins a record of a core, of about so many steps. The core goes on being used as before.
 func (c *Core) NewRecord(most int) *Record {
 	c.record = &Record{base: c.Clone(), most: max(most, 1)}
+	if c.records == nil {
+		c.records = make(map[string]*Record)
+	}
+	c.records[c.Group] = c.record
 	return c.record
 }
 
@@ -87,7 +93,10 @@ func (r *Record) add(event any, now time.Time, effects []Effect, err error) {
 
 // redo does a step again.
 func (c *Core) redo(s step) ([]Effect, error) {
-	switch s.event.(type) {
+	switch e := s.event.(type) {
+	case *charged:
+		c.Ledger.charge(e)
+		return nil, nil
 	case passed:
 		return c.Pass(s.now)
 	case booked:

@@ -53,7 +53,7 @@ var events = func() map[string]reflect.Type {
 	m := make(map[string]reflect.Type)
 	for _, e := range []any{protocol.SchedulerLoaded{}, protocol.Enqueue{}, protocol.Withdraw{}, protocol.Placed{}, protocol.Settle{}, protocol.Ending{},
 		protocol.Release{}, protocol.AgentState{}, protocol.LimitsChanged{}, protocol.DependencyDone{}, protocol.PolicyChanged{}, protocol.KnownSlotsChanged{},
-		protocol.Moved{}, protocol.Reread{}, protocol.Tick{}} {
+		protocol.Moved{}, protocol.Reread{}, protocol.Tick{}, protocol.Recount{}, quotaFreed{}, charged{}} {
 		m[reflect.TypeOf(e).Name()] = reflect.TypeOf(e)
 	}
 	return m

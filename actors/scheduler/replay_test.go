@@ -61,6 +61,52 @@ func TestReplaysAreExact(t *testing.T) {
 	}
 }
 
+// Schedulers of several scaling groups count their owners' quotas together; each one's record is exact without those of the others.
+func TestReplaysOfSharedQuotasAreExact(t *testing.T) {
+	others := 0
+	for seed := range uint64(30) {
+		both := []*pair{newPair(t, seed+1<<52), newPair(t, seed+1<<53)}
+		ledger := NewLedger()
+		ledger.shared = true
+		var records []*Record
+		for _, p := range both {
+			p.alone, p.predicates = true, true
+			p.core.Ledger = ledger
+		}
+		for i := range 150 {
+			if i == 40 {
+				for _, p := range both {
+					records = append(records, p.core.NewRecord(60))
+				}
+				ledger.records = map[string]*Record{"one": records[0], "other": records[1]} // both groups have the same name here
+			}
+			p, other := both[i%2], both[1-i%2]
+			p.stepAlone()
+			if freed := ledger.freed; len(freed) > 0 {
+				ledger.freed = nil
+				other.core.Apply(&quotaFreed{freed}, other.now)
+				if other.core.Due() {
+					other.pass()
+				}
+			}
+		}
+		for i, p := range both {
+			text := written(t, records[i].Recording())
+			others += bytes.Count(text, []byte(`"event":"charged"`)) + bytes.Count(text, []byte(`"event":"quotaFreed"`))
+			out, core := replayed(t, text)
+			if records[i].broken || bytes.Contains(out, []byte(`"same":false`)) {
+				t.Fatalf("seed %d, policy %s: other effects:\n%s", seed, p.core.Policy.Name, different(text, out))
+			}
+			if d := cmp.Diff(stateText(t, p.core), stateText(t, core)); d != "" {
+				t.Fatalf("seed %d: another state (-live +replay):\n%s", seed, d)
+			}
+		}
+	}
+	if others < 200 {
+		t.Errorf("only %d steps were others'", others)
+	}
+}
+
 // stepAlone is a step with what only happens between nodes and rows, and with questions, which must leave no trace.
 func (p *pair) stepAlone() {
 	r := p.r
@@ -229,8 +275,9 @@ func TestNothingOfTheStateIsForgotten(t *testing.T) {
 			t.Errorf("%s has no %v any more", typ, known)
 		}
 	}
-	check(Core{}, "Group Policy Known agents allocs keys groups domains crowds watches byID nowhere changes holdsUp due blocked touched owners doubts agentDoubts",
+	check(Core{}, "Group Policy Known Ledger agents allocs crowds watches byID nowhere changes holdsUp due blocked touched owners doubts agentDoubts",
 		"order index alive queue fresh stale ofOwner clock parked spare watching dependents placing sessions holders record")
+	check(Ledger{}, "keys groups domains", "freed shared records")
 	check(pending{}, "PendingSession parked crowd leads stale placing placedAt found", "requested size")
 	check(finding{}, "at changes since reasons obstacle", "")
 	check(obstacle{}, "kind text kernel agent short", "")

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"time"
@@ -294,4 +295,33 @@ func (c *Core) restorePending(d pendingDoc, crowds []*crowd) {
 	for _, t := range trees {
 		t.ReplaceOrInsert(p)
 	}
+}
+
+// scopeDoc is a scope that can be written.
+type scopeDoc struct {
+	Kind  scopeKind
+	Name  string    `json:",omitempty"`
+	Group uuid.UUID `json:",omitzero"`
+}
+
+// MarshalJSON writes the scopes for a record.
+func (e quotaFreed) MarshalJSON() ([]byte, error) {
+	list := make([]scopeDoc, len(e.scopes))
+	for i, s := range e.scopes {
+		list[i] = scopeDoc{s.kind, s.name, s.group}
+	}
+	return json.Marshal(list)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (e *quotaFreed) UnmarshalJSON(raw []byte) error {
+	var list []scopeDoc
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return err
+	}
+	e.scopes = nil
+	for _, s := range list {
+		e.scopes = append(e.scopes, scope{kind: s.Kind, name: s.Name, group: s.Group})
+	}
+	return nil
 }
