@@ -83,10 +83,8 @@ func (c *Core) charge(a *protocol.Allocation, slots backendai.ResourceSlots, ses
 	}
 	e := charged{AccessKey: a.AccessKey, GroupID: a.GroupID, DomainName: a.DomainName, Slots: slots, Sessions: sessions, Away: away}
 	c.Ledger.charge(&e)
-	for _, r := range c.records {
-		if r != c.record {
-			r.add(&e, time.Time{}, nil, nil)
-		}
+	if len(c.records) > 0 {
+		c.tellRecords(e)
 	}
 	if sessions != 0 {
 		c.owners[a.AccessKey] = true
@@ -121,6 +119,15 @@ type charged struct {
 	Slots      backendai.ResourceSlots
 	Sessions   int
 	Away       bool
+}
+
+// tellRecords has the records of the other schedulers note it.
+func (c *Core) tellRecords(e charged) {
+	for _, r := range c.records {
+		if r != c.record {
+			r.add(&e, time.Time{}, nil, nil)
+		}
+	}
 }
 
 func (l *Ledger) charge(e *charged) {
