@@ -1,6 +1,7 @@
 package backendai
 
 import (
+	"encoding/json"
 	"iter"
 	"slices"
 	"strings"
@@ -360,4 +361,32 @@ func (r ResourceSlots) String() string {
 		b = s.amount.appendText(b)
 	}
 	return string(b)
+}
+
+// MarshalJSON writes a list of [name, type] in order; null knows nothing.
+func (k *KnownSlots) MarshalJSON() ([]byte, error) {
+	if k == nil || k.types == nil {
+		return []byte("null"), nil
+	}
+	list := make([][2]string, len(k.names))
+	for i, name := range k.names {
+		list[i] = [2]string{string(name), string(k.types[name])}
+	}
+	return json.Marshal(list)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (k *KnownSlots) UnmarshalJSON(raw []byte) error {
+	var list [][2]string
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return err
+	}
+	declared := make([]KnownSlot, len(list))
+	for i, s := range list {
+		declared[i] = KnownSlot{SlotName(s[0]), SlotType(s[1])}
+	}
+	if *k = (KnownSlots{}); list != nil {
+		*k = *NewKnownSlots(declared...)
+	}
+	return nil
 }

@@ -37,6 +37,8 @@ type Config struct {
 	MaxRunning int
 	// MaxWaiting bounds those of routes marked Waits; default 16384.
 	MaxWaiting int
+	// MaxStreams bounds the open streams of events; default 4096.
+	MaxStreams int
 	// MaxConnections bounds open connections; default 65536.
 	MaxConnections int
 }
@@ -50,6 +52,7 @@ func (c Config) withDefaults() Config {
 	c.BodyTimeout = cmp.Or(c.BodyTimeout, time.Hour)
 	c.MaxRunning = cmp.Or(c.MaxRunning, 4096)
 	c.MaxWaiting = cmp.Or(c.MaxWaiting, 16384)
+	c.MaxStreams = cmp.Or(c.MaxStreams, 4096)
 	c.MaxConnections = cmp.Or(c.MaxConnections, 65536)
 	return c
 }
@@ -107,10 +110,13 @@ type Server struct {
 
 	rateWarned atomic.Int64
 
-	running context.Context // of the requests
-	giveUp  context.CancelFunc
-	ln      net.Listener
-	served  chan struct{}
+	running  context.Context // of the requests
+	giveUp   context.CancelFunc
+	stopping context.Context // of the streams, which would never end by themselves
+	stop     context.CancelFunc
+	streams  atomic.Int64
+	ln       net.Listener
+	served   chan struct{}
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -130,6 +136,7 @@ func New(config Config, deps Deps) *Server {
 	}
 	s.admission.mostQuick, s.admission.mostWaiting = int64(s.config.MaxRunning), int64(s.config.MaxWaiting)
 	s.running, s.giveUp = context.WithCancel(context.Background())
+	s.stopping, s.stop = context.WithCancel(s.running)
 	s.app = fiber.New(fiber.Config{
 		DisableStartupMessage:        true,
 		ServerHeader:                 "BackendAI",
@@ -202,9 +209,10 @@ func (s *Server) Start(ctx context.Context) error {
 // Addr is where the server listens.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
 
-// Stop takes no new connections and lets running requests finish. When ctx ends first, their contexts end and connections are cut, and the
+// Stop takes no new connections, ends streams of events and lets running requests finish. When ctx ends first, their contexts end and connections are cut, and the
 // error is ctx's.
 func (s *Server) Stop(ctx context.Context) error {
+	s.stop()
 	if s.ln == nil {
 		s.giveUp()
 		return nil

@@ -101,6 +101,9 @@ type Actors struct {
 	// EventStreamLength (event-stream-length) is what the event stream in Redis is trimmed to, roughly. Default 16384 entries; 128 when original
 	// managers share the stream.
 	EventStreamLength int
+	// SchedulerRecord (scheduler-record) is of how many of its last steps each scheduler keeps a record, for mgr scheduler record and replay;
+	// 0 … 1,000,000, default 0: none. A record costs the memory and the time of a second scheduler.
+	SchedulerRecord int
 	// InspectActions (inspect-actions) names what the inspection page may do besides look: poke, pause-scheduler, restart, drain. Default none.
 	InspectActions []string
 }

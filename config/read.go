@@ -142,6 +142,7 @@ func (r *reader) actors(id string) Actors {
 		Lease:             r.seconds("actors.lease", 3*time.Second, 2*time.Second, 10*time.Second),
 		DrainTimeout:      r.seconds("actors.drain-timeout", 30*time.Second, 0, time.Hour),
 		EventStreamLength: r.int("actors.event-stream-length", 16384, 128, 10_000_000),
+		SchedulerRecord:   r.int("actors.scheduler-record", 0, 0, 1_000_000),
 		InspectActions:    r.texts("actors.inspect-actions", nil),
 	}
 	if a.NodeName == "" || strings.ContainsAny(a.NodeName, "/ \t\n") {

@@ -31,7 +31,7 @@ func TestLifeOfASession(t *testing.T) {
 		t.Errorf("running row %s", got)
 	}
 	w.eventually("the agent's row shows what is taken", func() bool {
-		return w.text(`SELECT occupied_slots ->> 'cpu' FROM agents`) == "1"
+		return w.text(`SELECT coalesce(occupied_slots ->> 'cpu', '0') FROM agents`) == "1"
 	})
 	d, err := w.destroy(id, false)
 	if err != nil {

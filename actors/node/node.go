@@ -25,6 +25,7 @@ type Config struct {
 	Shards           int
 	HeartbeatTimeout time.Duration // default 5 s
 	Debug            bool
+	SchedulerRecord  int // steps
 	Workers          int // default 16
 	Log              *slog.Logger
 	Ledger           shard.Ledger
@@ -86,7 +87,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.svc = &services.Services{
 		Log: n.cfg.Log, System: system, Inspector: inspector.New(n.cfg.Name, system), Router: cluster.NewRouter(system, n.cfg.Shards, n.forward),
 		Journal: n.cfg.Journal, Bus: n.cfg.Bus, Live: n.cfg.Live, Store: n.cfg.Store, Hooks: n.cfg.Hooks, Networks: n.cfg.Networks,
-		Roster: services.NewRoster(), HeartbeatTimeout: n.cfg.HeartbeatTimeout, Debug: n.cfg.Debug,
+		Roster: services.NewRoster(), HeartbeatTimeout: n.cfg.HeartbeatTimeout, Debug: n.cfg.Debug, SchedulerRecord: n.cfg.SchedulerRecord,
 	}
 	if err := n.startTransport(ctx); err != nil {
 		return err

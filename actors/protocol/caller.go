@@ -25,6 +25,14 @@ func Caller(msg any) ReplyTo {
 		return m.Reply
 	case *Reach:
 		return m.Reply
+	case *WhyAfter:
+		return m.Reply
+	case *PlanSession:
+		return m.Reply
+	case *WhatIf:
+		return m.Reply
+	case *SchedulerRecord:
+		return m.Reply
 	}
 	return ReplyTo{}
 }

@@ -49,7 +49,8 @@ func SayAgain(msg any) {
 // Repeatable reports whether a message may be sent again when its answer may have been lost: handling it twice comes to the same.
 func Repeatable(msg any) bool {
 	switch m := msg.(type) {
-	case *Create, *AwaitStart, *Destroy, *Restart, *Rename, *KernelLog, *SetSchedulable, *Why, *Reach:
+	case *Create, *AwaitStart, *Destroy, *Restart, *Rename, *KernelLog, *SetSchedulable, *Why, *WhyAfter, *PlanSession, *WhatIf,
+		*SchedulerRecord, *Reach:
 		return true
 	case *Invoke:
 		switch m.Call.Method {

@@ -47,6 +47,8 @@ type Dependency struct {
 	ID      uuid.UUID
 	Name    string
 	Success bool
+	// Failed: it has ended otherwise, or is of a type that never ends in success.
+	Failed bool
 }
 
 // Owner is whose quotas bind a session.

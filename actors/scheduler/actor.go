@@ -62,6 +62,8 @@ type Actor struct {
 	// draining: the shard is being handed over; nothing is decided any more.
 	draining bool
 	took     time.Duration
+
+	followers followers
 }
 
 // Props makes the props of a scaling group's scheduler.
@@ -102,6 +104,9 @@ func (a *Actor) Receive(ctx actor.Context) {
 			return
 		}
 		a.loaded = true
+		if n := a.svc.SchedulerRecord; n > 0 {
+			a.step(func() { a.core.NewRecord(n) })
+		}
 		a.apply(msg)
 		a.counted()
 		for _, m := range a.stash {
@@ -125,8 +130,12 @@ func (a *Actor) Receive(ctx actor.Context) {
 			a.apply(msg)
 			a.load()
 		}
-	case *protocol.Why:
-		a.why(msg)
+	case *lookDue:
+		a.look()
+	case *answered:
+		a.followers.busy = false
+		a.answerReady(time.Now())
+		a.lookLater()
 	case *protocol.Drain:
 		a.draining = true
 		ctx.Send(ctx.Parent(), &protocol.Drained{ID: ctx.Self().Id})
@@ -140,6 +149,9 @@ func (a *Actor) Receive(ctx actor.Context) {
 			}
 		}
 	default:
+		if a.question(msg) {
+			return
+		}
 		if !a.loaded {
 			if len(a.stash) < maxStash { // beyond that the rows will tell
 				a.stash = append(a.stash, msg)
@@ -243,7 +255,7 @@ func (a *Actor) step(f func()) {
 
 func (a *Actor) apply(msg any) {
 	var effects []Effect
-	a.step(func() { effects = a.core.Apply(msg, time.Now()) })
+	a.step(func() { effects = a.core.Apply(msg, now()) })
 	a.carryOut(effects)
 	switch {
 	case a.core.Due() && !a.due:
@@ -253,13 +265,17 @@ func (a *Actor) apply(msg any) {
 		a.step(func() { effects = a.core.Books() })
 		a.carryOut(effects)
 	}
+	a.lookLater()
 }
+
+// now is what the core is told of the time: nothing that a record of it could not say.
+func now() time.Time { return time.Now().Round(0) }
 
 func (a *Actor) pass() {
 	begin := time.Now()
 	var effects []Effect
 	var err error
-	a.step(func() { effects, err = a.core.Pass(begin) })
+	a.step(func() { effects, err = a.core.Pass(begin.Round(0)) })
 	a.passes++
 	a.carryOut(effects)
 	a.took = time.Since(begin)

@@ -20,6 +20,12 @@ const retriedAtTick = 300
 
 // Apply takes one event into the state. Effects that do not need a pass are returned at once.
 func (c *Core) Apply(event any, now time.Time) []Effect {
+	effects := c.apply(event, now)
+	c.record.add(event, now, effects, nil)
+	return effects
+}
+
+func (c *Core) apply(event any, now time.Time) []Effect {
 	c.changes++
 	c.at = now
 	switch e := event.(type) {
@@ -40,7 +46,7 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 				ending.CountsForUser = false
 				c.untrack(a)
 				c.allocs[id] = &ending
-				c.books++
+				c.bookings++
 				c.track(&ending)
 				c.charge(a, a.Slots, 1, true)
 			}
@@ -113,6 +119,12 @@ func (c *Core) enqueue(s protocol.PendingSession, now time.Time) []Effect {
 		// An echo: it has been placed and committed already. Should the session not know that its rows were written (the answer
 		// to the commit was lost), it learns it by this; otherwise it says so, and that is all.
 		return []Effect{Place{SessionID: s.ID, Placement: *placement}}
+	}
+	// Only what rows can say of the time: the order must be the same for sessions that come from here and from rows.
+	s.CreatedAt = s.CreatedAt.Round(0)
+	if s.StartsAt != nil {
+		at := s.StartsAt.Round(0)
+		s.StartsAt = &at
 	}
 	p := &pending{PendingSession: s}
 	p.DependsOn = slices.Clone(s.DependsOn)
@@ -194,7 +206,7 @@ func (c *Core) settle(e *protocol.Settle) {
 	settled := *a
 	settled.Slots = e.Slots
 	c.allocs[e.KernelID] = &settled
-	c.books++
+	c.bookings++
 	c.touched[a.Agent] = true
 	c.wake(true)
 }
@@ -205,7 +217,7 @@ func (c *Core) runs(a *protocol.Allocation, since time.Time) *protocol.Allocatio
 	running.Since = since
 	c.untrack(a)
 	c.allocs[a.KernelID] = &running
-	c.books++
+	c.bookings++
 	c.track(&running)
 	if c.Policy.Options.Preemption && running.Wishes.Preemptible {
 		c.wake(true) // it may be ended for one that waits
@@ -215,7 +227,7 @@ func (c *Core) runs(a *protocol.Allocation, since time.Time) *protocol.Allocatio
 
 func (c *Core) agentState(s protocol.AgentState) {
 	a := c.agents[s.ID]
-	c.books++
+	c.bookings++
 	if s.ScalingGroup != c.Group {
 		if a != nil { // it has moved to another scaling group
 			c.withoutAgent(a)
@@ -229,10 +241,14 @@ func (c *Core) agentState(s protocol.AgentState) {
 		a.AgentState = s
 	} else {
 		a = &Agent{AgentState: s}
-		for _, alloc := range c.allocs { // kernels of an agent that comes back, or came after them in a load
+		var here []uuid.UUID // kernels of an agent that comes back, or came after them in a load
+		for id, alloc := range c.allocs {
 			if alloc.Agent == s.ID {
-				a.Occupied = a.Occupied.Add(alloc.Slots)
+				here = append(here, id)
 			}
+		}
+		for id := range sortedIDs(slices.Values(here)) {
+			a.Occupied = a.Occupied.Add(c.allocs[id].Slots)
 		}
 		c.agents[s.ID] = a
 		at, _ := slices.BinarySearch(c.order, s.ID)
@@ -301,8 +317,9 @@ func (c *Core) dependencyDone(id uuid.UUID, failed bool) {
 				p.DependsOn[i].Success = !failed
 			}
 		}
-		if failed && !slices.Contains(p.Unmeetable, id) {
-			p.Unmeetable = append(slices.Clip(p.Unmeetable), id)
+		p.Unmeetable = slices.DeleteFunc(slices.Clone(p.Unmeetable), func(o uuid.UUID) bool { return o == id }) // shared with clones
+		if failed {
+			p.Unmeetable = append(p.Unmeetable, id)
 		}
 		if p.parked == forSession {
 			c.unpark(p)
@@ -317,7 +334,8 @@ func (c *Core) tick(now time.Time) (effects []Effect) {
 	c.unparkOldest(retriedAtTick)
 	c.wake(true)
 	c.due = c.due || c.queue.Len() > 0
-	for _, p := range c.placing {
+	for id := range sortedIDs(maps.Keys(c.placing)) {
+		p := c.placing[id]
 		if now.Sub(p.placedAt) >= resendAfter {
 			p.placedAt = now
 			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})

@@ -13,6 +13,7 @@ import (
 // 5,000 agents, 10,000 waiting sessions and 25,000 running ones.
 func (c *Core) Clone() *Core {
 	d := *c
+	d.record = nil
 	d.spare = btree.NewFreeListG[*pending](256)
 	d.agents = make(map[string]*Agent, len(c.agents))
 	d.order = slices.Clone(c.order)

@@ -79,5 +79,13 @@
 // the same tests again where something has happened since, and adds what only matters to who asks: the count
 // of the agents by the test they fail, and who is ahead. Clone copies the state, so
 // that Pass, the real decision, can be made on a copy: WhatIf tells the placements that would follow from some
-// changes, and Counterfactual looks for the least change by which a session would start now. What it returns was tried.
+// changes, and Counterfactual looks for the least change by which a session would start now. What it returns was tried. PlanFor does so for a
+// session that nobody has asked for yet, Differ compares a pass with and without changes. Followers (follow.go) are callers who wait for
+// an explanation to become another.
+//
+// # Again
+//
+// A Record keeps the last steps of a core, and the state from which they start, so that the same decisions can be made again elsewhere
+// (Replay): effects come in an order, and are made of values, that depend on the events and their times alone. A new field of the state
+// has to be written in snapshot.go; tests find one that was forgotten, and effects that hang on the order of a map.
 package scheduler

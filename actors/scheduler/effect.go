@@ -1,6 +1,12 @@
 package scheduler
 
 import (
+	"bytes"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
 	"github.com/google/uuid"
 
 	backendai "backend.ai/manager"
@@ -44,17 +50,34 @@ func (Occupied) effect()    {}
 func (Concurrency) effect() {}
 
 // Books returns the derived values that have changed since the last call: what is
-// written of them is always the whole value, so a lost write is mended by the next.
-func (c *Core) Books() (effects []Effect) {
-	for id := range c.touched {
+// written of them is always the whole value, so a lost write is mended by the next. Effects come in an order that
+// depends on the events only, never on that of a map, so that a scheduler can be replayed.
+func (c *Core) Books() []Effect {
+	if len(c.touched)+len(c.owners) == 0 {
+		return nil
+	}
+	effects := c.books()
+	c.record.add(booked{}, time.Time{}, effects, nil)
+	return effects
+}
+
+func (c *Core) books() (effects []Effect) {
+	for _, id := range slices.Sorted(maps.Keys(c.touched)) {
 		if a := c.agents[id]; a != nil {
 			effects = append(effects, Occupied{Agent: id, Slots: a.Occupied})
 		}
 	}
-	for key := range c.owners {
+	for _, key := range slices.Sorted(maps.Keys(c.owners)) {
 		effects = append(effects, Concurrency{AccessKey: key, Sessions: used(c.keys, key).sessions})
 	}
 	clear(c.touched)
 	clear(c.owners)
 	return effects
 }
+
+// sortedIDs brings ids out of a map into an order.
+func sortedIDs(ids iter.Seq[uuid.UUID]) iter.Seq[uuid.UUID] {
+	return slices.Values(slices.SortedFunc(ids, compareIDs))
+}
+
+func compareIDs(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }

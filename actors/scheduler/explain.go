@@ -16,9 +16,9 @@ type Explanation struct {
 	Reasons   []Reason   `json:"reasons"` // empty: it has not been looked at yet, and the next look will place it
 	Retries   int        `json:"retries"`
 	LastTry   *time.Time `json:"last_try,omitempty"`
-	Since     time.Time  `json:"since"`    // when these kinds of reasons were found first; when it was enqueued if it has not been looked at
-	Position  int        `json:"position"` // in the order of the policy, counting only those that could be looked at; 0 once placed
-	Waiting   int        `json:"waiting"`  // length of the queue
+	Since     time.Time  `json:"since,omitzero"` // when these kinds of reasons were found first; when it was enqueued if it has not been looked at
+	Position  int        `json:"position"`       // in the order of the policy, counting only those that could be looked at; 0 once placed
+	Waiting   int        `json:"waiting"`        // length of the queue
 	// Estimate is when it will start, as far as that is known; Explain leaves it to Estimate, which takes longer.
 	Estimate *Estimate `json:"estimate,omitempty"`
 }

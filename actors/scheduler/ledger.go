@@ -16,6 +16,8 @@ type Ledger struct {
 	// freed are the scopes of which something was given back, for the other schedulers; nobody keeps them for a scheduler alone.
 	freed  []scope
 	shared bool
+	// records are those of the schedulers that share the ledger, by scaling group: each has to know what the others do to it.
+	records map[string]*Record
 }
 
 // NewLedger makes an empty one.

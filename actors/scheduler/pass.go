@@ -25,13 +25,19 @@ const lastTryFormat = "2006-01-02T15:04:05.000000+00:00"
 // all but fits nowhere ends the pass and holds up those behind it. The error tells
 // of an unknown policy; the queue then stays as it is.
 func (c *Core) Pass(now time.Time) ([]Effect, error) {
+	effects, err := c.pass(now)
+	c.record.add(passed{}, now, effects, err)
+	return effects, err
+}
+
+func (c *Core) pass(now time.Time) ([]Effect, error) {
 	c.due, c.at = false, now
 	effects := c.timeOuts(now)
 	c.unparkDue(now)
 	if c.held != nil {
 		held, err := c.placeHeld(now)
 		if effects = append(effects, held...); err != nil {
-			return append(effects, c.Books()...), err
+			return append(effects, c.books()...), err
 		}
 	}
 	var told *pending // the head, unless something has happened since that could help it
@@ -43,7 +49,7 @@ func (c *Core) Pass(now time.Time) ([]Effect, error) {
 	}
 	policy, err := c.policyOf()
 	if err != nil {
-		return append(effects, c.Books()...), err
+		return append(effects, c.books()...), err
 	}
 	lastTry := now.UTC().Format(lastTryFormat)
 	for p := policy.pick(c); p != nil; p = policy.pick(c) {
@@ -79,7 +85,7 @@ func (c *Core) Pass(now time.Time) ([]Effect, error) {
 		c.reservation = nil
 	}
 	c.due = false
-	return append(effects, c.Books()...), nil
+	return append(effects, c.books()...), nil
 }
 
 // failed records the predicates that a session does not pass, and lays it aside.

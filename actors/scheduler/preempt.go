@@ -55,7 +55,7 @@ func (h *hold) basis(now time.Time) (list []EndsAt) {
 type vain struct {
 	head     uuid.UUID
 	priority int
-	books    uint64
+	bookings uint64
 	again    time.Time
 }
 
@@ -66,10 +66,10 @@ func (c *Core) preempt(policy policy, p *pending, now time.Time) (effects []Effe
 		return nil
 	}
 	w := p.Wishes
-	if v := c.vain; v.head == p.ID && v.priority == w.Priority && v.books == c.books && (v.again.IsZero() || now.Before(v.again)) {
+	if v := c.vain; v.head == p.ID && v.priority == w.Priority && v.bookings == c.bookings && (v.again.IsZero() || now.Before(v.again)) {
 		return nil
 	}
-	c.vain = vain{head: p.ID, priority: w.Priority, books: c.books}
+	c.vain = vain{head: p.ID, priority: w.Priority, bookings: c.bookings}
 	gone := make(map[string]backendai.ResourceSlots)
 	var leaving []uuid.UUID
 	for _, d := range c.leavingSoon(now) {

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 
 // moved sends those placements again that were on their way to sessions whose shard has moved.
 func (c *Core) moved(e *protocol.Moved, now time.Time) (effects []Effect) {
-	for _, p := range c.placing {
+	for id := range sortedIDs(maps.Keys(c.placing)) {
+		p := c.placing[id]
 		if e.Has(cluster.ShardOf(cluster.Session(p.ID), e.Of)) {
 			p.placedAt = now
 			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
@@ -46,13 +48,17 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 			c.runs(known, a.Since)
 		}
 	}
+	var over []uuid.UUID
 	for id, a := range c.allocs {
 		if live[id] || c.byID[a.SessionID] != nil { // a placement that is on its way has no row yet
 			continue
 		}
 		if confirmed(id, dead) {
-			c.free(id)
+			over = append(over, id)
 		}
+	}
+	for id := range sortedIDs(slices.Values(over)) {
+		c.free(id)
 	}
 	pending := make(map[uuid.UUID]bool, len(e.Rows.Pending))
 	for _, s := range e.Rows.Pending {
@@ -61,10 +67,14 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 			effects = append(effects, c.enqueue(s, now)...)
 		}
 	}
+	over = over[:0]
 	for id, p := range c.byID {
 		if !pending[id] && p.placing == nil && confirmed(id, gone) {
-			c.withdraw(id)
+			over = append(over, id)
 		}
+	}
+	for id := range sortedIDs(slices.Values(over)) {
+		c.withdraw(id)
 	}
 	return effects
 }

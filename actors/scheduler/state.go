@@ -69,9 +69,10 @@ type Core struct {
 	reservation *reservation            // of holdsUp
 	held        *hold                   // replaced, never changed
 	vain        vain
-	books       uint64 // counts changes of allocations and agents
-	backfilled  int    // how many have started behind a head, and
-	preempted   int    // have been told to go, since this scheduler has begun
+	bookings    uint64  // counts changes of allocations and agents
+	backfilled  int     // how many have started behind a head, and
+	preempted   int     // have been told to go, since this scheduler has begun
+	record      *Record // nil: none is kept
 }
 
 // NewCore makes an empty scheduler for a scaling group.
@@ -126,7 +127,7 @@ func (c *Core) allocate(a *protocol.Allocation) {
 	}
 	c.hold(a.SessionID, a.AccessKey, a.Slots, 1)
 	c.touched[a.Agent] = true
-	c.books++
+	c.bookings++
 	c.track(a)
 	if a.CountsForUser {
 		c.charge(a, a.Slots, 1, false)
@@ -141,7 +142,7 @@ func (c *Core) free(kernel uuid.UUID) {
 	}
 	c.untrack(a)
 	delete(c.allocs, kernel)
-	c.books++
+	c.bookings++
 	if agent := c.agents[a.Agent]; agent != nil {
 		c.occupy(agent, agent.Occupied.Sub(a.Slots))
 	}

@@ -10,7 +10,7 @@ import (
 	"backend.ai/manager/actors/protocol"
 )
 
-func rowsOf(now time.Time, kernels ...*protocol.Allocation) *protocol.SchedulerLoaded {
+func takenRows(now time.Time, kernels ...*protocol.Allocation) *protocol.SchedulerLoaded {
 	known := backendai.NewKnownSlots()
 	free, _ := backendai.SlotsFromPolicy(backendai.ResourceSlots{}, backendai.Unlimited, known)
 	head := protocol.PendingSession{ID: uuid.UUID{9}, CreatedAt: now, Wishes: protocol.Wishes{Priority: 5},
@@ -44,7 +44,7 @@ func TestATakeoverAmidstAPreemption(t *testing.T) {
 		first, other := running(1, now.Add(-time.Minute)), running(2, now.Add(-time.Hour))
 		first.CountsForUser = !begun
 		c := NewCore("g", protocol.Policy{}, nil)
-		c.Apply(rowsOf(now, first, other), now)
+		c.Apply(takenRows(now, first, other), now)
 		effects, err := c.Pass(now)
 		if err != nil {
 			t.Fatal(err)
@@ -67,7 +67,7 @@ func TestSinceWhenAKernelRunsIsRead(t *testing.T) {
 	now := time.Date(2022, 5, 1, 0, 0, 0, 0, time.UTC)
 	starting, other := running(1, time.Time{}), running(2, now.Add(-30*time.Minute))
 	starting.Placed = now.Add(-10 * time.Minute)
-	rows := rowsOf(now, starting, other)
+	rows := takenRows(now, starting, other)
 	rows.Policy.Options.Preemption = false
 	c := NewCore("g", protocol.Policy{}, nil)
 	c.Apply(rows, now)
@@ -87,7 +87,7 @@ func TestSinceWhenAKernelRunsIsRead(t *testing.T) {
 func TestOptionsAtRunTime(t *testing.T) {
 	now := time.Date(2022, 5, 1, 0, 0, 0, 0, time.UTC)
 	c := NewCore("g", protocol.Policy{}, nil)
-	rows := rowsOf(now, running(1, now), running(2, now.Add(-time.Minute)))
+	rows := takenRows(now, running(1, now), running(2, now.Add(-time.Minute)))
 	c.Apply(rows, now)
 	if _, err := c.Pass(now); err != nil || c.held == nil {
 		t.Fatal("nobody was told", err)

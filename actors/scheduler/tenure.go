@@ -101,8 +101,6 @@ func (c *Core) untrack(a *protocol.Allocation) {
 	c.retime(t)
 }
 
-func compareIDs(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
-
 // retime sorts a tenure in by when it ends.
 func (c *Core) retime(t *tenure) {
 	if !t.end.IsZero() {

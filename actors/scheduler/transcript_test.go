@@ -156,6 +156,10 @@ func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
 		}
 	case "why":
 		return s.why(d.CmdArgs[0].Key)
+	case "plan": // a session that nobody has asked for yet
+		return s.plan(t, strings.Fields(d.Input))
+	case "what-if":
+		return s.whatIf(t, d.Input)
 	case "counterfactual":
 		return s.counterfactual(t, d.CmdArgs[0].Key)
 	case "occupied":
@@ -254,6 +258,10 @@ func slots(words []string) backendai.ResourceSlots {
 
 // enqueue reads: name [user] cpu=1 mem=1g ×3 multi-node batch retries:5 limit:2 quota:cpu=4,mem=8g starts:+1h after:x arch:y on:agent
 func (s *stage) enqueue(t *testing.T, f []string) {
+	s.core.Apply(&protocol.Enqueue{Session: s.session(t, f)}, s.now)
+}
+
+func (s *stage) session(t *testing.T, f []string) protocol.PendingSession {
 	s.order++
 	p := protocol.PendingSession{ID: s.id(f[0]), Name: f[0], Type: backendai.Interactive, AccessKey: "user", ScalingGroup: "default",
 		ClusterMode: backendai.SingleNode, CreatedAt: s.now.Add(time.Duration(s.order) * time.Microsecond),
@@ -328,7 +336,7 @@ func (s *stage) enqueue(t *testing.T, f []string) {
 		}
 		p.Kernels = append(p.Kernels, protocol.PendingKernel{ID: s.id(name), Image: "python", Architecture: arch, Slots: slots(want), Agent: on})
 	}
-	s.core.Apply(&protocol.Enqueue{Session: p}, s.now)
+	return p
 }
 
 func (s *stage) pass() string {
@@ -439,6 +447,64 @@ func (s *stage) counterfactual(t *testing.T, name string) string {
 		if !slices.ContainsFunc(effects, func(e Effect) bool { p, ok := e.(Place); return ok && p.SessionID == id }) {
 			b.WriteString("  BUT IT DOES NOT START\n")
 		}
+	}
+	return s.named(b.String())
+}
+
+// plan prints what would come of a session.
+func (s *stage) plan(t *testing.T, f []string) string {
+	plan, err := s.core.PlanFor(s.session(t, f), s.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, k := range plan.Placements {
+		fmt.Fprintf(&b, "%s → %s\n", s.names[k.KernelID], k.Agent)
+	}
+	if !plan.Starts {
+		fmt.Fprintf(&b, "would wait as number %d of %d\n", plan.Position, plan.Waiting)
+	}
+	for i, r := range plan.Reasons {
+		fmt.Fprintf(&b, "%s: %s\n", r.Kind, plan.Sentences[i])
+	}
+	for _, ch := range plan.Changes {
+		fmt.Fprintf(&b, "- %s\n", ch.Sentence)
+	}
+	return s.named(b.String())
+}
+
+// whatIf reads changes as administrators write them, with names in place of ids.
+func (s *stage) whatIf(t *testing.T, text string) string {
+	for id, name := range s.names {
+		text = strings.ReplaceAll(text, `"`+name+`"`, `"`+id.String()+`"`)
+	}
+	changes, err := ParseChanges([]byte(text))
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	d, err := s.core.Differ(s.now, changes...)
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	var b strings.Builder
+	for _, x := range d.Sentences {
+		fmt.Fprintln(&b, x)
+	}
+	list := func(what string, ids []uuid.UUID) {
+		if len(ids) > 0 {
+			fmt.Fprintf(&b, "%s: %s\n", what, idList(ids))
+		}
+	}
+	for _, x := range d.Starts {
+		fmt.Fprintf(&b, "%s → %s\n", x.Name, x.Kernels[0].Agent)
+	}
+	list("starts more", d.StartsMore)
+	list("starts less", d.StartsLess)
+	for _, w := range d.Waits {
+		fmt.Fprintf(&b, "%s waits: %s\n", w.Name, strings.Join(w.Sentences, " "))
+	}
+	for _, a := range d.Drained {
+		list("stay on "+a.Agent, a.Sessions)
 	}
 	return s.named(b.String())
 }

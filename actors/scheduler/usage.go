@@ -1,6 +1,10 @@
 package scheduler
 
 import (
+	"time"
+
+	"github.com/google/uuid"
+
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/protocol"
 )
@@ -77,9 +81,11 @@ func (c *Core) charge(a *protocol.Allocation, slots backendai.ResourceSlots, ses
 	if away {
 		sessions = -sessions
 	}
-	add(c.keys, a.AccessKey, slots, sessions, away)
-	add(c.groups, a.GroupID, slots, sessions, away)
-	add(c.domains, a.DomainName, slots, sessions, away)
+	e := charged{AccessKey: a.AccessKey, GroupID: a.GroupID, DomainName: a.DomainName, Slots: slots, Sessions: sessions, Away: away}
+	c.Ledger.charge(&e)
+	if len(c.records) > 0 {
+		c.tellRecords(e)
+	}
 	if sessions != 0 {
 		c.owners[a.AccessKey] = true
 	}
@@ -103,6 +109,31 @@ func (c *Core) freeQuota(where scope) {
 	if c.shared && (len(c.freed) == 0 || c.freed[len(c.freed)-1] != where) {
 		c.freed = append(c.freed, where)
 	}
+}
+
+// charged is that somebody takes more, or less, of what is counted. Schedulers' records have those of others.
+type charged struct {
+	AccessKey  string
+	GroupID    uuid.UUID
+	DomainName string
+	Slots      backendai.ResourceSlots
+	Sessions   int
+	Away       bool
+}
+
+// tellRecords has the records of the other schedulers note it.
+func (c *Core) tellRecords(e charged) {
+	for _, r := range c.records {
+		if r != c.record {
+			r.add(&e, time.Time{}, nil, nil)
+		}
+	}
+}
+
+func (l *Ledger) charge(e *charged) {
+	add(l.keys, e.AccessKey, e.Slots, e.Sessions, e.Away)
+	add(l.groups, e.GroupID, e.Slots, e.Sessions, e.Away)
+	add(l.domains, e.DomainName, e.Slots, e.Sessions, e.Away)
 }
 
 func add[K comparable](m map[K]*usage, key K, slots backendai.ResourceSlots, sessions int, away bool) {

@@ -38,6 +38,8 @@ type Services struct {
 	HeartbeatTimeout time.Duration
 	// Debug records agents' ids with start failures, as the original's debug mode does.
 	Debug bool
+	// SchedulerRecord is of how many of its last steps a scheduler keeps a record, to be replayed; 0: none.
+	SchedulerRecord int
 }
 
 // Bus puts events on the stream, on behalf of a source: an agent, or "" for this manager. It never blocks; events may be lost.

@@ -292,7 +292,7 @@ func (a *Actor) toAllSchedulers(msg any) {
 	a.work(func(ctx context.Context) any {
 		groups, err := a.svc.Store.ScalingGroups(ctx)
 		if err != nil {
-			a.svc.Log.Warn("the schedulers were not told that a batch session has succeeded; they will find out at their next look", "session", a.core.ID, "error", err)
+			a.svc.Log.Warn("the schedulers were not told how a batch session has ended; they will find out at their next look", "session", a.core.ID, "error", err)
 		}
 		for _, g := range groups {
 			a.svc.Router.Send(cluster.Scheduler(g), msg)

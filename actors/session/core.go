@@ -297,21 +297,13 @@ func (c *Core) kernelIDs() []uuid.UUID {
 
 // enqueue is the effect of putting the session into its scaling group's queue.
 func (c *Core) enqueue() outbox.Effect {
-	m := &c.main().Row
-	s := protocol.PendingSession{
-		ID: c.ID, CreationID: m.CreationID, Name: m.SessionName, Type: m.SessionType, AccessKey: m.AccessKey,
-		DomainName: m.DomainName, GroupID: m.GroupID, ScalingGroup: m.ScalingGroup, ClusterMode: m.ClusterMode,
-		CreatedAt: m.CreatedAt, StartsAt: m.StartsAt, DependsOn: c.dependsOn, Retries: c.scheduler.Retries, Limits: c.limits,
+	rows := make([]*record.Kernel, len(c.Members))
+	for i, m := range c.Members {
+		rows[i] = &m.Row
 	}
-	s.Wishes = c.wishes()
-	for _, k := range c.Members {
-		pk := protocol.PendingKernel{ID: k.Row.ID, Image: k.Row.Image, Architecture: k.Row.Architecture, Slots: k.Row.OccupiedSlots}
-		if k.Row.Agent != nil {
-			pk.Agent = *k.Row.Agent
-		}
-		s.Kernels = append(s.Kernels, pk)
-	}
-	return ToScheduler{m.ScalingGroup, &protocol.Enqueue{Session: s}}
+	s := protocol.PendingOf(rows, c.limits, c.dependsOn)
+	s.Retries = c.scheduler.Retries
+	return ToScheduler{s.ScalingGroup, &protocol.Enqueue{Session: s}}
 }
 
 func text(s string) *string { return &s }

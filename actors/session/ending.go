@@ -74,6 +74,7 @@ func (c *Core) cancelPending(info, reason string, now time.Time, reply protocol.
 		effects = append(effects, PublishKernel{Name: "kernel_cancelled", KernelID: m.Row.ID, Reason: reason})
 	}
 	effects = append(effects, Publish{Name: "session_cancelled", Reason: reason})
+	effects = append(effects, c.neverSuccess()...)
 	effects = append(effects, c.answerStart()...)
 	return append(effects, Answer{To: reply, Value: &protocol.Destroyed{}}, Stop{})
 }

@@ -225,6 +225,7 @@ func (c *Core) maybeCancelled(now time.Time) []outbox.Effect {
 	effects = append(effects, c.answerStart()...)
 	effects = append(effects, c.answerDestroy()...)
 	effects = append(effects, Publish{Name: "session_cancelled", Reason: string(backendai.InfoFailedToStart)})
+	effects = append(effects, c.neverSuccess()...)
 	if c.network != nil {
 		effects = append(effects, RemoveNetwork{*c.network})
 		c.network = nil
@@ -278,6 +279,7 @@ func (c *Core) maybeGone(now time.Time) (effects []outbox.Effect) {
 		effects = append(effects, c.answerRestart(backendai.NewError(backendai.SessionNotFound))...)
 		effects = append(effects, c.answerDestroy()...)
 		effects = append(effects, Publish{Name: "session_terminated", Reason: c.reason})
+		effects = append(effects, c.neverSuccess()...)
 		if c.network != nil {
 			effects = append(effects, RemoveNetwork{*c.network})
 			c.network = nil
@@ -431,10 +433,17 @@ func (c *Core) batchEnded(e *protocol.AgentEvent) []outbox.Effect {
 		&outbox.Persist{Label: "result", Kernels: []*record.KernelPatch{{ID: m.Row.ID, Mask: record.FieldResult, Kernel: m.Row}}},
 		Hook{Name: e.Name},
 	}
-	if m.Row.Result == backendai.ResultSuccess {
-		effects = append(effects, ToAllSchedulers{&protocol.DependencyDone{SessionID: c.ID}})
-	}
+	effects = append(effects, ToAllSchedulers{&protocol.DependencyDone{SessionID: c.ID, Failed: m.Row.Result != backendai.ResultSuccess}})
 	return append(effects, c.destroy(&protocol.Destroy{Reason: string(backendai.InfoTaskFinished), Now: e.Now})...)
+}
+
+// neverSuccess tells those who may wait for a batch session's success that it has ended without any result. Sessions of other types have
+// none, which is known from the start.
+func (c *Core) neverSuccess() []outbox.Effect {
+	if m := &c.main().Row; m.SessionType != backendai.Batch || m.Result != backendai.ResultUndefined {
+		return nil
+	}
+	return []outbox.Effect{ToAllSchedulers{&protocol.DependencyDone{SessionID: c.ID, Failed: true}}}
 }
 
 // Hook is the effect of calling the session's web hook for an event that somebody else has put on the bus.

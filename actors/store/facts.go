@@ -156,6 +156,6 @@ func (f *Facts) dependency(ctx context.Context, ref, accessKey string) (*protoco
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	success, err := live.Succeeded(ctx, f.pool, list[0].ID)
-	return &protocol.Dependency{ID: list[0].ID, Name: list[0].Name, Success: success}, err
+	success, never, err := live.Outcome(ctx, f.pool, list[0].ID)
+	return &protocol.Dependency{ID: list[0].ID, Name: list[0].Name, Success: success, Failed: never}, err
 }

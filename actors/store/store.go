@@ -188,27 +188,18 @@ func (s *Store) Scheduler(ctx context.Context, scalingGroup string) (*protocol.S
 }
 
 func pendingOf(rows []record.Kernel, limits protocol.Limits, depends []protocol.Dependency) protocol.PendingSession {
-	m := &rows[0]
-	p := protocol.PendingSession{
-		ID: m.SessionID, CreationID: m.CreationID, Name: m.SessionName, Type: m.SessionType, AccessKey: m.AccessKey,
-		DomainName: m.DomainName, GroupID: m.GroupID, ScalingGroup: m.ScalingGroup, ClusterMode: m.ClusterMode,
-		CreatedAt: m.CreatedAt, StartsAt: m.StartsAt, DependsOn: depends, Limits: limits,
+	list := make([]*record.Kernel, len(rows))
+	for i := range rows {
+		list[i] = &rows[i]
 	}
-	p.Wishes, _ = protocol.WishesOf(m.ResourceOpts)
+	p := protocol.PendingOf(list, limits, depends)
 	var data struct {
 		Scheduler struct {
 			Retries int `json:"retries"`
 		} `json:"scheduler"`
 	}
-	if json.Unmarshal(m.StatusData, &data) == nil {
+	if json.Unmarshal(rows[0].StatusData, &data) == nil {
 		p.Retries = data.Scheduler.Retries
-	}
-	for _, k := range rows {
-		pk := protocol.PendingKernel{ID: k.ID, Image: k.Image, Architecture: k.Architecture, Slots: k.OccupiedSlots}
-		if k.Agent != nil {
-			pk.Agent = *k.Agent
-		}
-		p.Kernels = append(p.Kernels, pk)
 	}
 	return p
 }

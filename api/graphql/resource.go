@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
@@ -49,6 +50,8 @@ type Deps struct {
 	Live Live
 	// Hardware asks an agent for its hardware, a JSON object; nil = nobody can. It may take as long as its context.
 	Hardware func(context.Context, backendai.AgentID) (json.RawMessage, error)
+	// Why asks why a pending session waits: a JSON object; nil = nobody can tell. all and brief are those of package rest/session.
+	Why func(ctx context.Context, session uuid.UUID, all, brief bool) (json.RawMessage, error)
 	// HideAgents tells whether agents are hidden from all but superadmins (manager.hide-agents); nil = no.
 	HideAgents func() bool
 	// Architecture of images where a query names none; "" = x86_64.

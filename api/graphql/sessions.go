@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	backendai "backend.ai/manager"
 	"backend.ai/manager/api/signing"
 	"backend.ai/manager/persistence/postgres/accounts"
@@ -96,11 +98,13 @@ type computeSession struct {
 	Dependencies     *[]*computeSession
 
 	DependedBy *UUID // while dependencies are read
+
+	asker *Resource // for Why
 }
 
 var sessionNeeds = map[string][]string{
 	"containers": {"session_id"}, "dependencies": {"session_id"}, "occupied_slots": {"occupied_slots", "cluster_size", "session_id"},
-	"cluster_template": {}, "created_user_email": {}, "created_user_id": {},
+	"why": {"session_id", "status", "scaling_group"}, "cluster_template": {}, "created_user_email": {}, "created_user_id": {},
 }
 
 type sessionScope struct {
@@ -199,6 +203,11 @@ func (s *Resource) completeSessions(ctx context.Context, list []*computeSession,
 	if len(list) == 0 {
 		return nil
 	}
+	if f.has("why") {
+		for _, c := range list {
+			c.asker = s
+		}
+	}
 	ids := make([]string, 0, len(list))
 	if f.has("containers", "dependencies", "occupied_slots") {
 		for _, c := range list {
@@ -277,4 +286,22 @@ func (s *Resource) dependencies(ctx context.Context, list []*computeSession, ids
 		c.Dependencies = &all
 	}
 	return nil
+}
+
+// Why is why: why a pending session waits, as GET /session/{session}/why tells it; null for others. It is this manager's own. It is asked of
+// the scheduler for each session, and thinking of what would start one takes long: lists do well to leave the changes out.
+func (c *computeSession) Why(ctx context.Context, args struct{ Changes bool }) (*JSONString, error) {
+	if c.asker == nil || c.asker.deps.Why == nil || c.Status == nil || *c.Status != string(backendai.Pending) {
+		return nil, nil
+	}
+	id, err := uuid.Parse(string(*c.SessionID))
+	if err != nil {
+		return nil, err
+	}
+	doc, err := c.asker.deps.Why(ctx, id, who(ctx).IsSuperadmin(), !args.Changes)
+	if err != nil || doc == nil {
+		return nil, err
+	}
+	text := JSONString(ascii(string(doc)))
+	return &text, nil
 }

@@ -4,6 +4,8 @@
 //	     └▶ node.Survey ─▶ every node's inspector ─▶ one listing ─▶ JSON
 //	GET /inspect/cluster
 //	     └▶ members and leases, claims and epochs, what is moving
+//	GET /inspect/schedulers/{group}/record
+//	     └▶ the last steps of a scaling group's scheduler, as JSON lines, to be replayed elsewhere
 //
 // It reads copies: looking stops no actor. The listing is bounded; ask by kind, id or
 // shard rather than for everything at once.

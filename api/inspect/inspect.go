@@ -1,16 +1,21 @@
 package inspect
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
 	"time"
 
+	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/inspector"
+	"backend.ai/manager/actors/protocol"
 	"backend.ai/manager/actors/shard"
 	"backend.ai/manager/api"
 	"backend.ai/manager/api/params"
+	"backend.ai/manager/cluster"
 	"backend.ai/manager/cluster/membership"
 	"backend.ai/manager/cluster/transport"
 )
@@ -29,18 +34,25 @@ type Node interface {
 	Ownership(ctx context.Context) (shard.Ownership, error)
 	Healthy() bool
 	Peers() []transport.PeerStats
+	Ask(ctx context.Context, to cluster.Identity, message func(protocol.ReplyTo) any) (any, error)
 }
 
 // Resource is /inspect.
-type Resource struct{ node Node }
+type Resource struct {
+	node   Node
+	groups func(context.Context) ([]string, error)
+}
 
-// New makes the resource.
-func New(n Node) *Resource { return &Resource{n} }
+// New makes the resource. groups lists the scaling groups.
+func New(n Node, groups func(context.Context) ([]string, error)) *Resource {
+	return &Resource{n, groups}
+}
 
 // Register adds the routes.
 func (s *Resource) Register(r *api.Router) {
 	r.GET("/actors", s.actors, api.Superadmin)
 	r.GET("/cluster", s.cluster, api.Superadmin)
+	r.GET("/schedulers/{group}/record", s.record, api.Superadmin, api.Waits)
 }
 
 type view string
@@ -131,4 +143,36 @@ func send(r *api.Request, answer any) error {
 		return err
 	}
 	return r.Send(http.StatusOK, "application/json; charset=utf-8", text)
+}
+
+// recordTimeout bounds how long a scheduler may take to write its record.
+const recordTimeout = time.Minute
+
+// record answers with the last steps of a scheduler as JSON lines (scheduler.NewReplay reads them). Errors: ScalingGroupNotFound;
+// ObjectNotFound when the schedulers keep no record.
+func (s *Resource) record(r *api.Request) error {
+	groups, err := s.groups(r.Context())
+	if err != nil {
+		return err
+	}
+	group := r.Param("group")
+	if !slices.Contains(groups, group) {
+		return backendai.Errorf(backendai.ScalingGroupNotFound, "The scaling group %s does not exist.", group)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), recordTimeout)
+	defer cancel()
+	v, err := s.node.Ask(ctx, cluster.Scheduler(group), func(to protocol.ReplyTo) any { return &protocol.SchedulerRecord{Reply: to} })
+	if err != nil {
+		return err
+	}
+	packed, _ := v.([]byte)
+	lines, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return backendai.Internal(err)
+	}
+	res := r.Fiber().Response()
+	res.SetStatusCode(http.StatusOK)
+	res.Header.SetContentType("application/jsonl")
+	res.SetBodyStream(lines, -1)
+	return nil
 }

@@ -17,13 +17,14 @@ var registered = []any{
 
 	// To schedulers.
 	&protocol.Enqueue{}, &protocol.Withdraw{}, &protocol.Placed{}, &protocol.Settle{}, &protocol.Ending{}, &protocol.Release{},
-	&protocol.DependencyDone{}, &protocol.Why{}, &protocol.Recount{}, &protocol.Reach{}, &protocol.Reached{}, &protocol.LimitsChanged{}, &protocol.PolicyChanged{}, &protocol.AgentState{},
+	&protocol.DependencyDone{}, &protocol.Why{}, &protocol.WhyAfter{}, &protocol.PlanSession{}, &protocol.WhatIf{}, &protocol.SchedulerRecord{},
+	&protocol.Recount{}, &protocol.Reach{}, &protocol.Reached{}, &protocol.LimitsChanged{}, &protocol.PolicyChanged{}, &protocol.AgentState{},
 
 	// To agents' twins, and their answers.
 	&protocol.Heartbeat{}, &protocol.AgentJoined{}, &protocol.AgentLeft{}, &protocol.SetSchedulable{}, &protocol.Call{}, &protocol.CallResult{},
 
 	// Answers to code that waits: the answer itself, and its values.
-	&ask.Answer{}, &protocol.NotHere{}, &protocol.Inspect{}, &protocol.Enqueued{}, &protocol.Outcome{}, &protocol.Destroyed{},
+	&ask.Answer{}, &protocol.NotHere{}, &protocol.Inspect{}, &protocol.Enqueued{}, &protocol.Outcome{}, &protocol.Destroyed{}, &protocol.Told{},
 }
 
 // bytesName stands for raw bytes, the answer of Call and Invoke.

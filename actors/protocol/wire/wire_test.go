@@ -34,7 +34,7 @@ var local = map[string]string{
 	"KernelChanged": "a kernel to its session", "LostShard": "an actor to its shard", "Bounced": "an actor to its supervisor", "Tick": "an actor to itself",
 	"SchedulerLoaded": "a scheduler to itself", "KnownSlotsChanged": "a scheduler to itself", "Reread": "a scheduler to itself",
 	"Moved": "a node to its own actors", "Drain": "a shard to its actors", "Drained": "an actor to its shard",
-	"Owner": "no message: an argument",
+	"Owner": "no message: an argument", "policyDoc": "no message: a policy as people write it",
 }
 
 // Every struct of package protocol is a message that is registered, part of one, or known to stay within its node.

@@ -58,13 +58,23 @@ func ServicePorts(raw json.RawMessage) []ServicePort {
 // statusTimeout is shown when the caller's maxWaitSeconds has passed; the session stays in the queue.
 const statusTimeout = "TIMEOUT"
 
-func (s *Resource) create(r *api.Request) error {
+// asked is a request for a session that is understood, with what it is checked against.
+type asked struct {
+	createParams
+	owner enqueue.Owner
+	facts *enqueue.Facts
+	image *enqueue.Image
+	ids   enqueue.IDs
+}
+
+// asks reads a request for a session, up to the image.
+func (s *Resource) asks(r *api.Request) (*asked, error) {
 	p, err := api.Params(r, (*createParams).bind)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if p.Name == "from-template" {
-		return backendai.CheckNewSessionName(p.Name)
+		return nil, backendai.CheckNewSessionName(p.Name)
 	}
 	values := p.RawConfig
 	if values == nil {
@@ -75,45 +85,61 @@ func (s *Resource) create(r *api.Request) error {
 		c.bind(b)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	req := p.Request
-	req.Config = config.Config
-	if err := enqueue.CheckRequest(&req, r.Who().User.Role); err != nil {
-		return err
+	a := &asked{createParams: p}
+	a.Config = config.Config
+	if err := enqueue.CheckRequest(&a.Request, r.Who().User.Role); err != nil {
+		return nil, err
 	}
-	owner, err := s.sessionOwner(r, p.OwnerAccessKey)
-	if err != nil {
-		return err
+	if a.owner, err = s.sessionOwner(r, p.OwnerAccessKey); err != nil {
+		return nil, err
 	}
-	facts, err := s.facts.Read(r.Context(), &req, owner)
-	if err != nil {
-		return err
+	if a.facts, err = s.facts.Read(r.Context(), &a.Request, a.owner); err != nil {
+		return nil, err
 	}
-	image, err := enqueue.ChooseImage(&req, facts)
+	a.image, err = enqueue.ChooseImage(&a.Request, a.facts)
+	return a, err
+}
+
+func (s *Resource) create(r *api.Request) error {
+	a, err := s.asks(r)
 	if err != nil {
 		return err
 	}
 	ids := newIDs(r)
-	id, err := s.enqueue(r, &req, facts, image, owner, ids)
+	a.ids = ids
+	id, err := s.enqueue(r, a)
 	// Most names are free. One that is not is found out by the database's unique index when the rows are written; but a name
 	// that is taken goes before everything else that is wrong with the request.
 	if err != nil && backendai.AsError(err).HTTPStatus() < http.StatusInternalServerError {
-		m, err := sessions.Live(r.Context(), s.pool, req.Name, owner.AccessKey)
+		m, err := sessions.Live(r.Context(), s.pool, a.Name, a.owner.AccessKey)
 		switch {
 		case err != nil:
 			return err
 		case m == nil:
 		case ids.made(m.ID):
-			return s.created(r, p, m.ID)
+			return s.created(r, a.createParams, m.ID)
 		default:
-			return s.existing(r, &req, image, m.ID, p.Reuse)
+			there, err := s.existing(r, a, m.ID)
+			if err != nil {
+				return err
+			}
+			return r.JSON(there)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return s.created(r, p, id)
+	return s.created(r, a.createParams, id)
+}
+
+// plan makes the session's rows, and writes nothing.
+func (s *Resource) plan(r *api.Request, a *asked) (_ *protocol.Create, err error) {
+	if a.facts.Folders, err = s.facts.Folders(r.Context(), enqueue.FolderNames(&a.Request), a.owner, folderRole(r, a.owner)); err != nil {
+		return nil, err
+	}
+	return enqueue.Plan(&a.Request, a.facts, a.image, a.ids)
 }
 
 // created answers that a session was created by this request, when it has started if the client waits for that.
@@ -128,11 +154,8 @@ func (s *Resource) created(r *api.Request, p createParams, id uuid.UUID) error {
 }
 
 // enqueue plans the session and has its actor write its rows; it returns the session's id.
-func (s *Resource) enqueue(r *api.Request, req *enqueue.Request, facts *enqueue.Facts, image *enqueue.Image, owner enqueue.Owner, ids enqueue.IDs) (id uuid.UUID, err error) {
-	if facts.Folders, err = s.facts.Folders(r.Context(), enqueue.FolderNames(req), owner, folderRole(r, owner)); err != nil {
-		return id, err
-	}
-	message, err := enqueue.Plan(req, facts, image, ids)
+func (s *Resource) enqueue(r *api.Request, a *asked) (id uuid.UUID, err error) {
+	message, err := s.plan(r, a)
 	if err != nil {
 		return id, err
 	}
@@ -173,20 +196,20 @@ func folderRole(r *api.Request, owner enqueue.Owner) backendai.UserRole {
 	return r.Who().User.Role
 }
 
-// existing answers that a live session of that very name is there.
-func (s *Resource) existing(r *api.Request, req *enqueue.Request, image *enqueue.Image, id uuid.UUID, reuse bool) error {
+// existing is the live session of that very name, if it may be taken. Error: SessionAlreadyExists if it may not.
+func (s *Resource) existing(r *api.Request, a *asked, id uuid.UUID) (*created, error) {
 	info, err := sessions.Read(r.Context(), s.pool, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !reuse || info.Image != image.Name || info.Architecture != image.Architecture {
-		return backendai.NewError(backendai.SessionAlreadyExists).WithData(map[string]any{"existingSessionId": id.String()})
+	if !a.Reuse || info.Image != a.image.Name || info.Architecture != a.image.Architecture {
+		return nil, backendai.NewError(backendai.SessionAlreadyExists).WithData(map[string]any{"existingSessionId": id.String()})
 	}
 	raw := info.ServicePorts
 	if len(raw) == 0 {
 		raw = json.RawMessage(`null`)
 	}
-	return r.JSON(created{SessionID: id.String(), SessionName: info.Name, Status: string(info.Status), Raw: &raw, ServicePorts: ServicePorts(info.ServicePorts)})
+	return &created{SessionID: id.String(), SessionName: info.Name, Status: string(info.Status), Raw: &raw, ServicePorts: ServicePorts(info.ServicePorts)}, nil
 }
 
 // await waits until the session has started or will not any more, up to maxWait seconds (0: as long as it takes).

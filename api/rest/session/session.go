@@ -47,6 +47,8 @@ func New(node Node, pool *pgxpool.Pool, owners api.Owners, facts Facts) *Resourc
 func (s *Resource) Register(r *api.Router) {
 	r.POST("", s.create, api.AllAllowed, api.Auth, api.Waits)
 	r.POST("/_/create", s.create, api.AllAllowed, api.Auth, api.Waits)
+	r.POST("/_/plan", s.planSession, api.AllAllowed, api.Auth, api.Waits)
+	r.POST("/_/what-if", s.whatIf, api.ReadAllowed, api.Superadmin, api.Waits)
 	r.GET("/_/match", s.match, api.ReadAllowed, api.Auth)
 	r.GET("/_/logs", s.taskLogs, api.ReadAllowed, api.Auth)
 	r.HEAD("/_/logs", s.taskLogs, api.ReadAllowed, api.Auth)
@@ -64,6 +66,7 @@ func (s *Resource) Register(r *api.Router) {
 	r.GET("/{session}/download_single", s.downloadSingle, api.ReadAllowed, api.Auth, api.Waits)
 	r.GET("/{session}/files", s.files, api.ReadAllowed, api.Auth, api.Waits)
 	r.GET("/{session}/why", s.why, api.ReadAllowed, api.Auth, api.Waits)
+	r.GET("/{session}/why/stream", s.whyStream, api.ReadAllowed, api.Auth)
 	r.GET("/{session}/logs", s.logs, api.ReadAllowed, api.Auth, api.Waits)
 }
 

@@ -97,41 +97,14 @@ func (r *Refusal) Code() backendai.Code {
 
 // request signs and sends. A status of 400 and above is a *Refusal. into may be nil.
 func (c *Client) request(ctx context.Context, method, path string, query url.Values, body, into any) error {
-	u := *c.base
-	u.Path, u.RawPath = "", ""
-	target := c.base.EscapedPath() + path
-	if len(query) > 0 {
-		target += "?" + query.Encode()
-	}
-	full, err := url.Parse(u.String() + target)
+	resp, err := c.send(ctx, method, path, query, body)
 	if err != nil {
 		return err
-	}
-	var payload []byte
-	if body != nil {
-		if payload, err = json.Marshal(body); err != nil {
-			return err
-		}
-	}
-	req, err := http.NewRequestWithContext(ctx, method, full.String(), bytes.NewReader(payload))
-	if err != nil {
-		return err
-	}
-	c.sign(req, time.Now())
-	resp, err := c.http.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return backendai.Errorf(backendai.ServiceUnavailable, "%s does not answer", c.base).WithCause(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, largestBody))
 	if err != nil {
-		return backendai.Errorf(backendai.ServiceUnavailable, "%s broke off its answer", c.base).WithCause(err)
-	}
-	if resp.StatusCode >= 400 {
-		return refusal(resp, text)
+		return c.brokenOff(err)
 	}
 	if into == nil {
 		return nil
@@ -140,6 +113,51 @@ func (c *Client) request(ctx context.Context, method, path string, query url.Val
 		return fmt.Errorf("%s answered with something else than was asked for: %w", c.base, err)
 	}
 	return nil
+}
+
+func (c *Client) brokenOff(err error) error {
+	return backendai.Errorf(backendai.ServiceUnavailable, "%s broke off its answer", c.base).WithCause(err)
+}
+
+// send signs and sends, and gives the answer as it comes; the caller closes its body. A status of 400 and above is a *Refusal.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error) {
+	u := *c.base
+	u.Path, u.RawPath = "", ""
+	target := c.base.EscapedPath() + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	full, err := url.Parse(u.String() + target)
+	if err != nil {
+		return nil, err
+	}
+	var payload []byte
+	if body != nil {
+		if payload, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, full.String(), bytes.NewReader(payload))
+	if err != nil {
+		return nil, err
+	}
+	c.sign(req, time.Now())
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, backendai.Errorf(backendai.ServiceUnavailable, "%s does not answer", c.base).WithCause(err)
+	}
+	if resp.StatusCode < 400 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, largestBody))
+	if err != nil {
+		return nil, c.brokenOff(err)
+	}
+	return nil, refusal(resp, text)
 }
 
 // sign adds the headers of spec/rest-core §2.

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -134,44 +133,4 @@ func hint(err error) error {
 		return fmt.Errorf("%w\nThe keys do not fit the cluster: see BACKEND_ACCESS_KEY and BACKEND_SECRET_KEY, or --data", err)
 	}
 	return err
-}
-
-// Why tells why a session waits.
-func Why() *cobra.Command {
-	return withData(&cobra.Command{
-		Use: "why SESSION", Short: "Tell why a session waits, and what would start it now", Args: cobra.ExactArgs(1),
-		Long: `Tell why a session waits: which limit or which agents stand in its way, by how much, and who is ahead of it. Then the changes of which any
-alone would start it now; each was tried on a copy of the scheduler's state. Administrators also see changes that concern others.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := open(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			why, err := c.Why(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return console.Show(cmd, why, func(out io.Writer) error {
-				if why.Position > 0 {
-					fmt.Fprintf(out, "%s is number %d of %d that wait.\n", why.Name, why.Position, why.Waiting)
-				}
-				for _, s := range why.Sentences {
-					fmt.Fprintln(out, s)
-				}
-				if len(why.Changes) == 0 {
-					return nil
-				}
-				fmt.Fprintln(out, "It would start now if")
-				for _, raw := range why.Changes {
-					var change struct {
-						Sentence string `json:"sentence"`
-					}
-					_ = json.Unmarshal(raw, &change)
-					fmt.Fprintln(out, "  -", change.Sentence)
-				}
-				return nil
-			})
-		},
-	})
 }

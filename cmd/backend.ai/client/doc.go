@@ -2,7 +2,7 @@
 //
 //	Client ── signed requests ──▶ POST /session, POST /session/{s}, GET /session/{s}/logs, DELETE, POST /admin/gql
 //	   │
-//	run ps rm logs     the commands
+//	run ps rm logs why plan     the commands
 //
 // # Whose keys
 //

@@ -76,6 +76,12 @@ func configOf(get func(string) string, source string) (Config, error) {
 	return c, nil
 }
 
+// Open makes a client for a command that WithData has given its flag.
+func Open(cmd *cobra.Command) (*Client, error) { return open(cmd) }
+
+// WithData adds the flag that names a cluster of this machine.
+func WithData(c *cobra.Command) *cobra.Command { return withData(c) }
+
 // open makes a client for a command.
 func open(cmd *cobra.Command) (*Client, error) {
 	dir, _ := cmd.Flags().GetString("data")

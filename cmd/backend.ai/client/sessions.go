@@ -17,6 +17,11 @@ type NewSession struct {
 	Domain    string
 	Resources map[string]string // slot → amount; empty: what the image needs
 	Environ   map[string]string
+	// ResourceOpts are the session's options: shmem, and what schedulers heed (priority, preemptible, time_limit).
+	ResourceOpts map[string]string
+	ScalingGroup string
+	ClusterSize  int // 0: one container
+	ClusterMode  string
 	// WaitSeconds is how long to wait for the session to run; 0 = as long as it takes.
 	WaitSeconds int
 }
@@ -37,12 +42,23 @@ func NewName() string {
 // Create asks for a session and waits until it runs, or for what WaitSeconds allows. A live session of the same name and image is
 // taken as it is.
 func (c *Client) Create(ctx context.Context, n NewSession) (made Created, err error) {
+	err = c.request(ctx, "POST", "/session", nil, n.body(), &made)
+	return made, err
+}
+
+func (n NewSession) body() map[string]any {
 	config := map[string]any{"resources": n.Resources, "environ": n.Environ, "mounts": []string{}}
 	if n.Resources == nil {
 		config["resources"] = map[string]string{}
 	}
 	if n.Environ == nil {
 		config["environ"] = map[string]string{}
+	}
+	if n.ScalingGroup != "" {
+		config["scaling_group"] = n.ScalingGroup
+	}
+	if len(n.ResourceOpts) > 0 {
+		config["resource_opts"] = n.ResourceOpts
 	}
 	body := map[string]any{"clientSessionToken": n.Name, "image": n.Image, "config": config, "maxWaitSeconds": n.WaitSeconds, "enqueueOnly": false, "reuseIfExists": true}
 	if n.Group != "" {
@@ -51,8 +67,13 @@ func (c *Client) Create(ctx context.Context, n NewSession) (made Created, err er
 	if n.Domain != "" {
 		body["domain_name"] = n.Domain
 	}
-	err = c.request(ctx, "POST", "/session", nil, body, &made)
-	return made, err
+	if n.ClusterSize > 0 {
+		body["cluster_size"] = n.ClusterSize
+	}
+	if n.ClusterMode != "" {
+		body["cluster_mode"] = n.ClusterMode
+	}
+	return body
 }
 
 // Info is what the API tells of one session: its reason when it failed, above all.
@@ -63,25 +84,6 @@ func (c *Client) Info(ctx context.Context, session string) (info struct {
 }, err error) {
 	err = c.request(ctx, "GET", at(session, ""), nil, nil, &info)
 	return info, err
-}
-
-// Wait is why a session waits, and what would start it now.
-type Wait struct {
-	SessionID string            `json:"session_id"`
-	Name      string            `json:"name"`
-	Status    string            `json:"status"`
-	Position  int               `json:"position,omitempty"`
-	Waiting   int               `json:"waiting,omitempty"`
-	Retries   int               `json:"retries,omitempty"`
-	Sentences []string          `json:"sentences"`
-	Reasons   []json.RawMessage `json:"reasons"`
-	Changes   []json.RawMessage `json:"changes"`
-}
-
-// Why asks why a session waits.
-func (c *Client) Why(ctx context.Context, session string) (wait Wait, err error) {
-	err = c.request(ctx, "GET", at(session, "/why"), nil, nil, &wait)
-	return wait, err
 }
 
 func at(session, rest string) string { return "/session/" + url.PathEscape(session) + rest }

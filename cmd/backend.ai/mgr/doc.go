@@ -5,6 +5,7 @@
 //	├── schema show|oneshot  the database's tables
 //	├── fixture populate     rows from a file
 //	├── etcd …               the shared settings
+//	├── scheduler …          what a scheduler has decided, decided again
 //	├── image …              the images that sessions may use
 //	├── dbshell              psql on the manager's database
 //	├── clear-history        for a daily cron job

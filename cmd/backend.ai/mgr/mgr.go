@@ -12,7 +12,7 @@ import (
 func Command() *cobra.Command {
 	o := &options{}
 	c := console.Group("mgr", "Run and administrate a manager",
-		startServer(o), schemaGroup(o), fixtureGroup(o), etcdGroup(o), clusterGroup(o), imageGroup(o), dbShell(o), clearHistory(o), generateKeypair(), sampleConfig())
+		startServer(o), schemaGroup(o), fixtureGroup(o), etcdGroup(o), clusterGroup(o), schedulerGroup(), imageGroup(o), dbShell(o), clearHistory(o), generateKeypair(), sampleConfig())
 	o.register(c.Flags(), "f")
 	return c
 }

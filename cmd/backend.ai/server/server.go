@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
@@ -124,9 +126,9 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	s.api.Mount("", hello.Hello{})
 	s.api.Mount("/auth", restauth.New(people, api.Hooks{}))
 	s.api.Mount("/session", restsession.New(s.node, pool, people, facts))
-	s.api.Mount("/admin", graphql.New(pool, graphql.Deps{Live: set, HideAgents: func() bool { return s.cfg.Service.HideAgents }, Architecture: store.HostArchitecture()}))
+	s.api.Mount("/admin", graphql.New(pool, graphql.Deps{Live: set, Why: s.why(pool), HideAgents: func() bool { return s.cfg.Service.HideAgents }, Architecture: store.HostArchitecture()}))
 	s.api.Mount("/stream", stream.New(s.node, pool, people, s.cfg.Service.MaxWSMessage))
-	s.api.Mount("/inspect", inspect.New(s.node))
+	s.api.Mount("/inspect", inspect.New(s.node, rows.ScalingGroups))
 	s.api.Mount("/manager", restmanager.New(s.managerDeps(settings, pool)))
 	s.api.Mount("/resource", restresource.New(facts, s.node))
 	s.api.Mount("/scaling-groups", scalinggroup.New(facts))
@@ -260,7 +262,8 @@ func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.S
 	s.onStop("journal", func(context.Context) error { writer.Stop(); return nil })
 	s.node = node.New(node.Config{
 		Name: s.cfg.Actors.NodeName, Shards: count, HeartbeatTimeout: s.cfg.Service.HeartbeatTimeout, Debug: s.cfg.Debug.Enabled, Log: s.log,
-		Ledger: ledger{pool, s.cfg.Actors.NodeName}, Journal: writer, Store: rows, Bus: bus{producer, s.log}, Live: volatile,
+		SchedulerRecord: s.cfg.Actors.SchedulerRecord,
+		Ledger:          ledger{pool, s.cfg.Actors.NodeName}, Journal: writer, Store: rows, Bus: bus{producer, s.log}, Live: volatile,
 		Hooks: hooks, Networks: overlay.New(overlay.DefaultSocket), Errors: failures, Registries: settings.Registries,
 		Links: callosum.ClientConfig{Logger: s.log}, Company: company(s.cfg, s.etcd.Etcd(), id, count, s.log),
 	})
@@ -310,4 +313,15 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	s.stops = nil
 	return errors.Join(errs...)
+}
+
+// why asks schedulers why sessions wait, for GraphQL.
+func (s *Server) why(pool *pgxpool.Pool) func(context.Context, uuid.UUID, bool, bool) (json.RawMessage, error) {
+	return func(ctx context.Context, session uuid.UUID, all, brief bool) (json.RawMessage, error) {
+		w, err := restsession.Why(ctx, s.node, pool, session, all, brief)
+		if err != nil || w.Status != backendai.Pending { // it has started meanwhile
+			return nil, err
+		}
+		return json.Marshal(w)
+	}
 }

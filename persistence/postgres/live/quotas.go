@@ -92,11 +92,15 @@ type Dependency struct {
 	ID      uuid.UUID
 	Name    string
 	Success bool
+	Failed  bool // it will never be
 }
+
+// failed tells of a main kernel's row that its session can't end in success any more: only batch sessions have a result.
+const failed = `(k.result = 'FAILURE' OR k.result <> 'SUCCESS' AND (k.status IN ('TERMINATED', 'CANCELLED') OR k.session_type <> 'BATCH'))`
 
 // Dependencies reads what a session waits for. Only main rows count: their result is the session's (spec/scheduling-lifecycle §8, FIX).
 func Dependencies(ctx context.Context, pool *pgxpool.Pool, session uuid.UUID) ([]Dependency, error) {
-	rows, err := pool.Query(ctx, `SELECT k.id, coalesce(k.session_name, ''), k.result = 'SUCCESS' FROM public.session_dependencies d
+	rows, err := pool.Query(ctx, `SELECT k.id, coalesce(k.session_name, ''), k.result = 'SUCCESS', `+failed+` FROM public.session_dependencies d
  JOIN public.kernels k ON k.id = d.depends_on WHERE d.session_id = $1 ORDER BY k.created_at, k.id`, session)
 	if err != nil {
 		return nil, fmt.Errorf("live: dependencies: %w", postgres.AsError(err))
@@ -122,11 +126,11 @@ func Images(ctx context.Context, pool *pgxpool.Pool, names []string) ([]Image, e
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Image])
 }
 
-// Succeeded says whether a batch session has ended in success.
-func Succeeded(ctx context.Context, pool *pgxpool.Pool, session uuid.UUID) (ok bool, err error) {
-	err = pool.QueryRow(ctx, `SELECT result = 'SUCCESS' FROM public.kernels WHERE id = $1`, session).Scan(&ok)
+// Outcome says whether a session has ended in success, or never will.
+func Outcome(ctx context.Context, pool *pgxpool.Pool, session uuid.UUID) (success, never bool, err error) {
+	err = pool.QueryRow(ctx, `SELECT k.result = 'SUCCESS', `+failed+` FROM public.kernels k WHERE k.id = $1`, session).Scan(&success, &never)
 	if err == pgx.ErrNoRows {
-		return false, nil
+		return false, true, nil
 	}
-	return ok, err
+	return success, never, err
 }

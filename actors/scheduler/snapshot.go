@@ -1,0 +1,327 @@
+package scheduler
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/btree"
+	"github.com/google/uuid"
+
+	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/protocol"
+)
+
+// snapshot is the whole state of a core as plain values, so that it can be written to a file and go on elsewhere to the same effects. What
+// is not here is made of what is: the index, the queue's trees, drf's sums. A test holds the list of both against the fields of Core.
+type snapshot struct {
+	Group       string
+	Policy      protocol.Policy
+	Known       *backendai.KnownSlots
+	Agents      []agentDoc
+	Allocations []*protocol.Allocation // by kernel
+	Keys        []usageDoc
+	Groups      []usageDoc
+	Domains     []usageDoc
+	Pending     []pendingDoc // by age
+	Crowds      []crowdDoc
+	Nowhere     []string
+	Changes     uint64
+	HoldsUp     uuid.UUID `json:",omitzero"`
+	Due         bool
+	Blocked     bool
+	Touched     []string
+	Owners      []string
+	Doubts      []doubtDoc
+	AgentDoubts []protocol.AgentState
+}
+
+type agentDoc struct {
+	protocol.AgentState
+	Occupied backendai.ResourceSlots
+}
+
+type usageDoc struct {
+	Name     string
+	Sessions int
+	Slots    backendai.ResourceSlots
+}
+
+type pendingDoc struct {
+	protocol.PendingSession
+	Parked   parking
+	Stale    bool                `json:",omitempty"`
+	Crowd    int                 `json:",omitempty"` // number of the crowd it is parked in, from 1
+	Leads    int                 `json:",omitempty"`
+	Placing  *protocol.Placement `json:",omitempty"`
+	PlacedAt time.Time           `json:",omitzero"`
+	Found    *findingDoc         `json:",omitempty"`
+}
+
+type findingDoc struct {
+	At       time.Time
+	Changes  uint64
+	Since    time.Time
+	Reasons  []Reason     `json:",omitempty"`
+	Obstacle *obstacleDoc `json:",omitempty"`
+}
+
+type obstacleDoc struct {
+	Kind   ReasonKind
+	Text   string
+	Kernel uuid.UUID  `json:",omitzero"`
+	Agent  string     `json:",omitempty"`
+	Short  []Shortage `json:",omitempty"`
+}
+
+type crowdDoc struct {
+	Scope scopeKind
+	Name  string    `json:",omitempty"`
+	Group uuid.UUID `json:",omitzero"`
+	Limit string
+	Size  string `json:",omitempty"`
+	Owner string `json:",omitempty"`
+	// Of the quota's watch.
+	Watched backendai.ResourceSlots
+	Least   backendai.ResourceSlots
+}
+
+type doubtDoc struct {
+	ID   uuid.UUID
+	Kind doubt
+}
+
+// snapshot writes the state down.
+func (c *Core) snapshot() snapshot {
+	s := snapshot{Group: c.Group, Policy: c.Policy, Known: c.Known, Changes: c.changes, Due: c.due, Blocked: c.blocked,
+		Keys: usageDocs(c.keys, func(k string) string { return k }), Domains: usageDocs(c.domains, func(k string) string { return k }),
+		Groups:  usageDocs(c.groups, uuid.UUID.String),
+		Nowhere: slices.Sorted(maps.Keys(c.nowhere)), Touched: slices.Sorted(maps.Keys(c.touched)), Owners: slices.Sorted(maps.Keys(c.owners))}
+	for _, id := range c.order {
+		a := c.agents[id]
+		s.Agents = append(s.Agents, agentDoc{a.AgentState, a.Occupied})
+	}
+	for id := range sortedIDs(maps.Keys(c.allocs)) {
+		s.Allocations = append(s.Allocations, c.allocs[id])
+	}
+	if c.holdsUp != nil && c.byID[c.holdsUp.ID] == c.holdsUp {
+		s.HoldsUp = c.holdsUp.ID
+	}
+	crowds := make(map[*crowd]int, len(c.crowds))
+	for _, g := range slices.SortedFunc(maps.Values(c.crowds), func(a, b *crowd) int { return a.key.compare(b.key) }) {
+		k, w := g.key, c.watches[g.key.scope][g.key.limit]
+		s.Crowds = append(s.Crowds, crowdDoc{Scope: k.scope.kind, Name: k.scope.name, Group: k.scope.group, Limit: k.limit, Size: k.size, Owner: k.owner, Watched: w.limit, Least: w.least})
+		crowds[g] = len(s.Crowds)
+	}
+	for _, p := range slices.SortedFunc(maps.Values(c.byID), compareAge) {
+		d := pendingDoc{PendingSession: p.PendingSession, Parked: p.parked, Stale: p.stale, Crowd: crowds[p.crowd], Leads: crowds[p.leads], Placing: p.placing, PlacedAt: p.placedAt}
+		if f := p.found; !f.at.IsZero() {
+			d.Found = &findingDoc{At: f.at, Changes: f.changes, Since: f.since, Reasons: f.reasons}
+			if o := f.obstacle; o != nil {
+				d.Found.Obstacle = &obstacleDoc{o.kind, o.text, o.kernel, o.agent, o.short}
+			}
+		}
+		s.Pending = append(s.Pending, d)
+	}
+	for id := range sortedIDs(maps.Keys(c.doubts)) {
+		s.Doubts = append(s.Doubts, doubtDoc{id, c.doubts[id]})
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.agentDoubts)) {
+		s.AgentDoubts = append(s.AgentDoubts, c.agentDoubts[id])
+	}
+	return s
+}
+
+func usageDocs[K comparable](m map[K]*usage, name func(K) string) []usageDoc {
+	list := make([]usageDoc, 0, len(m))
+	for k, u := range m {
+		list = append(list, usageDoc{name(k), u.sessions, u.slots.resourceSlots()})
+	}
+	slices.SortFunc(list, func(a, b usageDoc) int { return compareTexts(a.Name, b.Name) })
+	return list
+}
+
+func compareTexts(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func (k crowdKey) compare(o crowdKey) int {
+	for _, n := range []int{int(k.scope.kind) - int(o.scope.kind), compareTexts(k.scope.name, o.scope.name), compareIDs(k.scope.group, o.scope.group),
+		compareTexts(k.limit, o.limit), compareTexts(k.size, o.size), compareTexts(k.owner, o.owner)} {
+		if n != 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// core makes a core of a snapshot. Errors: InvalidArgument for one that does not fit together.
+func (s *snapshot) core() (*Core, error) {
+	c := NewCore(s.Group, s.Policy, s.Known)
+	c.changes, c.due, c.blocked = s.Changes, s.Due, s.Blocked
+	for _, d := range s.Agents {
+		a := &Agent{AgentState: d.AgentState, Occupied: d.Occupied}
+		c.agents[a.ID] = a
+		c.order = append(c.order, a.ID)
+		if a.Alive {
+			c.alive++
+		}
+		if a.candidate() {
+			c.index.put(a)
+		}
+	}
+	slices.Sort(c.order)
+	for _, a := range s.Allocations {
+		c.allocs[a.KernelID] = a
+	}
+	c.regroupHoldings()
+	for _, u := range s.Keys {
+		c.keys[u.Name] = u.usage()
+	}
+	for _, u := range s.Domains {
+		c.domains[u.Name] = u.usage()
+	}
+	for _, u := range s.Groups {
+		id, err := uuid.Parse(u.Name)
+		if err != nil {
+			return nil, backendai.Errorf(backendai.InvalidArgument, "The project %s is no id.", u.Name)
+		}
+		c.groups[id] = u.usage()
+	}
+	crowds := make([]*crowd, len(s.Crowds)+1)
+	for i, d := range s.Crowds {
+		crowds[i+1] = c.restoreCrowd(d)
+	}
+	for _, d := range s.Pending {
+		if d.Crowd < 0 || d.Crowd >= len(crowds) || d.Leads < 0 || d.Leads >= len(crowds) || len(d.Kernels) == 0 {
+			return nil, backendai.Errorf(backendai.InvalidArgument, "The session %s does not fit into the state.", d.ID)
+		}
+		c.restorePending(d, crowds)
+	}
+	c.holdsUp = c.byID[s.HoldsUp]
+	for _, x := range s.Nowhere {
+		c.nowhere[x] = true
+	}
+	for _, x := range s.Touched {
+		c.touched[x] = true
+	}
+	for _, x := range s.Owners {
+		c.owners[x] = true
+	}
+	c.doubts, c.agentDoubts = make(map[uuid.UUID]doubt), make(map[string]protocol.AgentState)
+	for _, d := range s.Doubts {
+		c.doubts[d.ID] = d.Kind
+	}
+	for _, d := range s.AgentDoubts {
+		c.agentDoubts[d.ID] = d
+	}
+	return c, nil
+}
+
+func (u usageDoc) usage() *usage {
+	n := &usage{sessions: u.Sessions}
+	n.slots.add(u.Slots, false)
+	return n
+}
+
+func (c *Core) restoreCrowd(d crowdDoc) *crowd {
+	where := scope{kind: d.Scope, name: d.Name, group: d.Group}
+	g := &crowd{key: crowdKey{watched: watched{scope: where, limit: d.Limit}, size: d.Size, owner: d.Owner}, members: c.sorted(c.turns())}
+	c.crowds[g.key] = g
+	if c.watches[where] == nil {
+		c.watches[where] = make(map[string]*watch)
+		c.watching[where.kind]++
+	}
+	if c.watches[where][d.Limit] == nil {
+		c.watches[where][d.Limit] = &watch{crowds: make(map[*crowd]bool), limit: d.Watched, least: d.Least}
+	}
+	c.watches[where][d.Limit].crowds[g] = true
+	return g
+}
+
+func (c *Core) restorePending(d pendingDoc, crowds []*crowd) {
+	p := &pending{PendingSession: d.PendingSession, parked: d.Parked, stale: d.Stale, crowd: crowds[d.Crowd], leads: crowds[d.Leads], placing: d.Placing, placedAt: d.PlacedAt}
+	for _, k := range p.Kernels {
+		p.requested = p.requested.Add(k.Slots)
+	}
+	if f := d.Found; f != nil {
+		p.found = finding{at: f.At, changes: f.Changes, since: f.Since, reasons: f.Reasons}
+		if o := f.Obstacle; o != nil {
+			p.found.obstacle = &obstacle{kind: o.Kind, text: o.Text, kernel: o.Kernel, agent: o.Agent, short: o.Short}
+		}
+	}
+	c.byID[p.ID] = p
+	if p.leads != nil {
+		p.leads.ahead = p
+	}
+	if p.placing != nil {
+		c.placing[p.ID] = p
+		return
+	}
+	c.queue.ReplaceOrInsert(p)
+	for _, on := range p.DependsOn {
+		if c.dependents[on.ID] == nil {
+			c.dependents[on.ID] = make(map[*pending]bool)
+		}
+		c.dependents[on.ID][p] = true
+	}
+	if p.parked != notParked {
+		c.parked++
+		switch p.parked {
+		case forClock:
+			c.clock.ReplaceOrInsert(p)
+		case forQuota:
+			p.crowd.members.ReplaceOrInsert(p)
+		}
+		return
+	}
+	trees := []*btree.BTreeG[*pending]{c.fresh}
+	if p.stale {
+		trees[0] = c.stale
+	}
+	if c.Policy.Name == policyDRF {
+		if c.ofOwner[p.AccessKey] == nil {
+			c.ofOwner[p.AccessKey] = c.sorted(older)
+		}
+		trees = append(trees, c.ofOwner[p.AccessKey])
+	}
+	for _, t := range trees {
+		t.ReplaceOrInsert(p)
+	}
+}
+
+// scopeDoc is a scope that can be written.
+type scopeDoc struct {
+	Kind  scopeKind
+	Name  string    `json:",omitempty"`
+	Group uuid.UUID `json:",omitzero"`
+}
+
+// MarshalJSON writes the scopes for a record.
+func (e quotaFreed) MarshalJSON() ([]byte, error) {
+	list := make([]scopeDoc, len(e.scopes))
+	for i, s := range e.scopes {
+		list[i] = scopeDoc{s.kind, s.name, s.group}
+	}
+	return json.Marshal(list)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (e *quotaFreed) UnmarshalJSON(raw []byte) error {
+	var list []scopeDoc
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return err
+	}
+	e.scopes = nil
+	for _, s := range list {
+		e.scopes = append(e.scopes, scope{kind: s.Kind, name: s.Name, group: s.Group})
+	}
+	return nil
+}
