@@ -178,8 +178,8 @@ func assign(policy policy, p *pending) {
 
 // Delay is whom a session would delay.
 type Delay struct {
-	Head  uuid.UUID `json:"head"`
-	Until time.Time `json:"until"` // when that one is to start
+	Head  uuid.UUID `json:"head,omitzero"` // only shown to super-administrators
+	Until time.Time `json:"until"`         // when that one is to start
 }
 
 func delayOf(head uuid.UUID, until time.Time) *obstacle {

@@ -16,7 +16,7 @@ const estimateSteps = 1000
 // Estimate is when a session will start at the latest, if all that run end when their time limits say, and nothing comes before it.
 type Estimate struct {
 	At    time.Time `json:"at"`
-	Basis []EndsAt  `json:"basis"` // the ends it rests on
+	Basis []EndsAt  `json:"basis,omitempty"` // the ends it rests on; only shown to super-administrators
 	// Sentence says it to people.
 	Sentence string `json:"sentence"`
 }

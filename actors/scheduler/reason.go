@@ -59,7 +59,7 @@ type Reason struct {
 // Reserved is when and where a session will fit if what runs there ends when it is to.
 type Reserved struct {
 	At     time.Time `json:"at"`
-	Agents []string  `json:"agents"`
+	Agents []string  `json:"agents,omitempty"` // only shown to super-administrators
 }
 
 // Scope is whose limit or right is meant.

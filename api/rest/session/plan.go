@@ -90,7 +90,10 @@ func (s *Resource) planSession(r *api.Request) error {
 		}
 		answer.Placements = append(answer.Placements, k)
 	}
-	answer.Changes = slices.DeleteFunc(answer.Changes, func(ch scheduler.ToldChange) bool { return !all && ofOthers(ch.Kind) })
+	if !all {
+		answer.Changes = slices.DeleteFunc(answer.Changes, func(ch scheduler.ToldChange) bool { return ofOthers(ch.Kind) })
+		hideOthers(answer.Reasons)
+	}
 	for i := range answer.Changes {
 		if ch := &answer.Changes[i]; ch.Session == asked.ID { // which will never be seen
 			ch.Session = uuid.Nil

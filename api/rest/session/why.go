@@ -73,8 +73,28 @@ func waitOf(id uuid.UUID, row *sessions.Info, doc []byte, all bool) (*Wait, erro
 	if err := json.Unmarshal(doc, &w.Answer); err != nil {
 		return nil, backendai.Internal(err)
 	}
-	w.Changes = slices.DeleteFunc(w.Changes, func(ch scheduler.ToldChange) bool { return !all && ofOthers(ch.Kind) })
+	if !all {
+		w.Changes = slices.DeleteFunc(w.Changes, func(ch scheduler.ToldChange) bool { return ofOthers(ch.Kind) })
+		hideOthers(w.Reasons)
+		if w.Estimate != nil {
+			w.Estimate.Basis = nil
+		}
+	}
 	return w, nil
+}
+
+// hideOthers takes out of reasons which sessions of others, and which agents, they are about.
+func hideOthers(reasons []scheduler.Reason) {
+	for i := range reasons {
+		r := &reasons[i]
+		r.Preempted = nil
+		if r.Delays != nil {
+			r.Delays.Head = uuid.Nil
+		}
+		if r.Reserved != nil {
+			r.Reserved.Agents = nil
+		}
+	}
 }
 
 // ofOthers tells whether a change concerns the sessions and agents of others: a plain user can't bring it about, and need not know them.
