@@ -64,9 +64,10 @@ func bench(ctx context.Context, o options, binary, python string) error {
 	row("a lone session, POST to RUNNING (0.3 s agent), p50", alone["post_to_running_ms"].(spread).P50, originalLone, "ms", false)
 	row("a lone destroy, p50", alone["destroy_ms"].(spread).P50, originalDestroy, "ms", false)
 
-	for _, at := range []int{16, 64, 128, 200, 300} {
+	for _, at := range []int{16, 64, 128, 300, 600, 900} {
 		many := o
 		many.concurrency, many.agents = at, 10
+		many.count = max(many.count, 6*at) // the first and the last of them find an idle machine
 		result, err := run(ctx, "sessions", many)
 		if err != nil {
 			return err
@@ -76,6 +77,15 @@ func bench(ctx context.Context, o options, binary, python string) error {
 		fmt.Printf("    POST to RUNNING p50 %.0f ms, p99 %.0f ms (original %.0f ms); destroy p50 %.0f ms, p99 %.0f ms, %.0f/s; RUNNING %d of %d; agents' books %v\n",
 			started.P50, started.P99, originalP99, ended.P50, ended.P99, result["destroys_per_s"], result["running"], result["asked"], result["agents"])
 	}
+	waiting := o
+	waiting.count, waiting.concurrency, waiting.agents, waiting.delay = 300, 20, 10, 0
+	woken, err := run(ctx, "wake", waiting)
+	if err != nil {
+		return err
+	}
+	started := woken["destroy_to_create_ms"].(spread)
+	fmt.Printf("%-46s p50 %.1f ms, p99 %.1f ms, at most %.1f ms; %d others wait beside it (original: up to 10 s)\n", "end of a session to start of one that waits", started.P50, started.P99, started.Max, woken["waiting"])
+
 	loaded := g.memory()
 	fmt.Printf("%-46s %10.1f MiB (its own %.1f, peak %.1f); original 314\n", "resident memory after that", loaded["resident_mib"], loaded["own_mib"], loaded["peak_mib"])
 
