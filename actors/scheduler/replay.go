@@ -218,6 +218,8 @@ func lineOf(e Effect) string {
 			text += " " + e.Attempt.Scheduler.Msg
 		}
 		return strings.TrimSuffix(text, ";")
+	case Preempt:
+		return "have " + e.SessionID.String() + " go for " + e.For.String()
 	case TimeOut:
 		return "time out " + e.SessionID.String()
 	case Occupied:

@@ -35,6 +35,18 @@ type snapshot struct {
 	Owners      []string
 	Doubts      []doubtDoc
 	AgentDoubts []protocol.AgentState
+	// What backfill and preemption need.
+	At          time.Time `json:",omitzero"`
+	Tracked     bool      `json:",omitempty"` // that anything of it is kept
+	Tenures     []tenureDoc
+	Leaving     map[uuid.UUID]time.Time
+	Dismissed   map[uuid.UUID]time.Time
+	Reservation *reservationDoc `json:",omitempty"`
+	Held        *holdDoc        `json:",omitempty"`
+	Vain        vainDoc
+	Books       uint64
+	Backfilled  int
+	Preempted   int
 }
 
 type agentDoc struct {
@@ -56,6 +68,7 @@ type pendingDoc struct {
 	Leads    int                 `json:",omitempty"`
 	Placing  *protocol.Placement `json:",omitempty"`
 	PlacedAt time.Time           `json:",omitzero"`
+	Told     time.Time           `json:",omitzero"`
 	Found    *findingDoc         `json:",omitempty"`
 }
 
@@ -73,6 +86,7 @@ type obstacleDoc struct {
 	Kernel uuid.UUID  `json:",omitzero"`
 	Agent  string     `json:",omitempty"`
 	Short  []Shortage `json:",omitempty"`
+	Delay  *Delay     `json:",omitempty"`
 }
 
 type crowdDoc struct {
@@ -90,6 +104,41 @@ type crowdDoc struct {
 type doubtDoc struct {
 	ID   uuid.UUID
 	Kind doubt
+}
+
+type tenureDoc struct {
+	Session uuid.UUID
+	Kernels []uuid.UUID
+	Wishes  protocol.Wishes
+	End     time.Time `json:",omitzero"`
+	Ending  bool      `json:",omitempty"`
+}
+
+type reservationDoc struct {
+	Head    uuid.UUID
+	At      time.Time
+	Kernels []protocol.KernelPlacement
+	Claims  map[string]claimDoc
+	Basis   []EndsAt
+}
+
+type claimDoc struct{ Share, Freed backendai.ResourceSlots }
+
+type holdDoc struct {
+	Head    uuid.UUID
+	Victims []uuid.UUID
+	Leaving []uuid.UUID
+	Kernels []protocol.KernelPlacement
+	Shares  map[string]backendai.ResourceSlots
+	Since   time.Time
+	Told    time.Time
+}
+
+type vainDoc struct {
+	Head     uuid.UUID `json:",omitzero"`
+	Priority int
+	Books    uint64
+	Again    time.Time `json:",omitzero"`
 }
 
 // snapshot writes the state down.
@@ -115,11 +164,11 @@ func (c *Core) snapshot() snapshot {
 		crowds[g] = len(s.Crowds)
 	}
 	for _, p := range slices.SortedFunc(maps.Values(c.byID), compareAge) {
-		d := pendingDoc{PendingSession: p.PendingSession, Parked: p.parked, Stale: p.stale, Crowd: crowds[p.crowd], Leads: crowds[p.leads], Placing: p.placing, PlacedAt: p.placedAt}
+		d := pendingDoc{PendingSession: p.PendingSession, Parked: p.parked, Stale: p.stale, Crowd: crowds[p.crowd], Leads: crowds[p.leads], Placing: p.placing, PlacedAt: p.placedAt, Told: p.told}
 		if f := p.found; !f.at.IsZero() {
 			d.Found = &findingDoc{At: f.at, Changes: f.changes, Since: f.since, Reasons: f.reasons}
 			if o := f.obstacle; o != nil {
-				d.Found.Obstacle = &obstacleDoc{o.kind, o.text, o.kernel, o.agent, o.short}
+				d.Found.Obstacle = &obstacleDoc{o.kind, o.text, o.kernel, o.agent, o.short, o.delay}
 			}
 		}
 		s.Pending = append(s.Pending, d)
@@ -130,7 +179,58 @@ func (c *Core) snapshot() snapshot {
 	for _, id := range slices.Sorted(maps.Keys(c.agentDoubts)) {
 		s.AgentDoubts = append(s.AgentDoubts, c.agentDoubts[id])
 	}
+	c.snapshotTenures(&s)
 	return s
+}
+
+func (c *Core) snapshotTenures(s *snapshot) {
+	s.At, s.Tracked, s.Leaving, s.Dismissed = c.at, c.tenures != nil, maps.Clone(c.leaving), maps.Clone(c.dismissed)
+	s.Books, s.Backfilled, s.Preempted = c.bookings, c.backfilled, c.preempted
+	s.Vain = vainDoc{c.vain.head, c.vain.priority, c.vain.bookings, c.vain.again}
+	for id := range sortedIDs(maps.Keys(c.tenures)) {
+		t := c.tenures[id]
+		s.Tenures = append(s.Tenures, tenureDoc{t.session, slices.Clone(t.kernels), t.wishes, t.end, t.ending})
+	}
+	if r := c.reservation; r != nil {
+		s.Reservation = &reservationDoc{r.head, r.at, r.kernels, make(map[string]claimDoc, len(r.claims)), r.basis}
+		for agent, cl := range r.claims {
+			s.Reservation.Claims[agent] = claimDoc{cl.share, cl.freed}
+		}
+	}
+	if h := c.held; h != nil {
+		s.Held = &holdDoc{h.head, h.victims, h.leaving, h.kernels, h.shares, h.since, h.told}
+	}
+}
+
+func (s *snapshot) restoreTenures(c *Core) {
+	c.at, c.bookings, c.backfilled, c.preempted = s.At, s.Books, s.Backfilled, s.Preempted
+	c.vain = vain{s.Vain.Head, s.Vain.Priority, s.Vain.Books, s.Vain.Again}
+	c.tenures, c.ends, c.leaving, c.dismissed = nil, nil, nil, nil
+	if s.Tracked {
+		c.tenures, c.ends = make(map[uuid.UUID]*tenure, len(s.Tenures)), btree.NewG(degree, endsEarlier)
+		c.leaving, c.dismissed = make(map[uuid.UUID]time.Time), make(map[uuid.UUID]time.Time)
+		maps.Copy(c.leaving, s.Leaving)
+		maps.Copy(c.dismissed, s.Dismissed)
+	}
+	for _, d := range s.Tenures {
+		if !s.Tracked {
+			break
+		}
+		t := &tenure{d.Session, d.Kernels, d.Wishes, d.End, d.Ending}
+		c.tenures[t.session] = t
+		if !t.end.IsZero() {
+			c.ends.ReplaceOrInsert(t)
+		}
+	}
+	if d := s.Reservation; d != nil {
+		c.reservation = &reservation{d.Head, d.At, d.Kernels, make(map[string]claim, len(d.Claims)), d.Basis}
+		for agent, cl := range d.Claims {
+			c.reservation.claims[agent] = claim{cl.Share, cl.Freed}
+		}
+	}
+	if d := s.Held; d != nil {
+		c.held = &hold{d.Head, d.Victims, d.Leaving, d.Kernels, d.Shares, d.Since, d.Told}
+	}
 }
 
 func usageDocs[K comparable](m map[K]*usage, name func(K) string) []usageDoc {
@@ -206,6 +306,7 @@ func (s *snapshot) core() (*Core, error) {
 		c.restorePending(d, crowds)
 	}
 	c.holdsUp = c.byID[s.HoldsUp]
+	s.restoreTenures(c)
 	for _, x := range s.Nowhere {
 		c.nowhere[x] = true
 	}
@@ -247,14 +348,14 @@ func (c *Core) restoreCrowd(d crowdDoc) *crowd {
 }
 
 func (c *Core) restorePending(d pendingDoc, crowds []*crowd) {
-	p := &pending{PendingSession: d.PendingSession, parked: d.Parked, stale: d.Stale, crowd: crowds[d.Crowd], leads: crowds[d.Leads], placing: d.Placing, placedAt: d.PlacedAt}
+	p := &pending{PendingSession: d.PendingSession, parked: d.Parked, stale: d.Stale, crowd: crowds[d.Crowd], leads: crowds[d.Leads], placing: d.Placing, placedAt: d.PlacedAt, told: d.Told}
 	for _, k := range p.Kernels {
 		p.requested = p.requested.Add(k.Slots)
 	}
 	if f := d.Found; f != nil {
 		p.found = finding{at: f.At, changes: f.Changes, since: f.Since, reasons: f.Reasons}
 		if o := f.Obstacle; o != nil {
-			p.found.obstacle = &obstacle{kind: o.Kind, text: o.Text, kernel: o.Kernel, agent: o.Agent, short: o.Short}
+			p.found.obstacle = &obstacle{kind: o.Kind, text: o.Text, kernel: o.Kernel, agent: o.Agent, short: o.Short, delay: o.Delay}
 		}
 	}
 	c.byID[p.ID] = p

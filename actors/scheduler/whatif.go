@@ -44,6 +44,7 @@ type SessionPlan struct {
 	Reasons      []Reason      `json:"reasons"`
 	Sentences    []string      `json:"sentences"`
 	Changes      []ToldChange  `json:"changes"`
+	Estimate     *Estimate     `json:"estimate,omitempty"` // when it would start, if it would wait and that is known
 	Position     int           `json:"position,omitempty"` // if it would wait
 	Waiting      int           `json:"waiting"`            // how many would wait after the pass
 }
@@ -66,6 +67,9 @@ func (c *Core) PlanFor(s protocol.PendingSession, now time.Time) (SessionPlan, e
 	}
 	if err != nil { // an unknown policy, which the reasons name
 		return answer, nil
+	}
+	if at, basis, ok := asked.Estimate(s.ID, now); ok {
+		answer.Estimate = estimated(at, basis)
 	}
 	answer.Changes = told(asked.Counterfactual(s.ID, now))
 	return answer, nil
@@ -175,6 +179,7 @@ func (c *Core) Differ(now time.Time, changes ...Change) (Difference, error) {
 	return d, nil
 }
 
+// endsIn tells whether a session ends by some changes.
 func endsIn(changes []Change, id uuid.UUID) bool {
 	return slices.ContainsFunc(changes, func(ch Change) bool { return ch.Kind == SessionEnds && slices.Contains(ch.Sessions, id) })
 }
