@@ -100,7 +100,7 @@ func matching(images []Image, arch string) *Image {
 }
 
 // Plan makes the session's rows. The caller has called CheckRequest and ChooseImage and has looked for a live session of the name.
-// Errors: InvalidAPIParameters, QuotaExceeded, ScalingGroupNotFound, VFolderNotFound, QueryNotImplemented (see resolveMounts).
+// Errors: InvalidAPIParameters, InsufficientPrivilege, QuotaExceeded, ScalingGroupNotFound, VFolderNotFound, QueryNotImplemented (see resolveMounts).
 func Plan(r *Request, f *Facts, image *Image, ids IDs) (*protocol.Create, error) {
 	startsAt, err := startTime(r, f.Now)
 	if err != nil {
@@ -126,6 +126,12 @@ func Plan(r *Request, f *Facts, image *Image, ids IDs) (*protocol.Create, error)
 	}
 	need, opts, err := resolveResources(r, f, image)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkWishes(opts, f); err != nil {
+		return nil, err
+	}
+	if err := checkQueue(scalingGroup, f); err != nil {
 		return nil, err
 	}
 	base := record.Kernel{

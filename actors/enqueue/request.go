@@ -79,6 +79,9 @@ type Facts struct {
 	// ScalingGroups that the owner may use, by name.
 	ScalingGroups []string
 	Limits        protocol.Limits
+	// Options are those of the scaling group that the request goes to. Waiting is read only where they bound the queue.
+	Options protocol.Options
+	Waiting Waiting
 	// Dependencies as resolved, in the order of the request; nil for one that nothing matched.
 	Dependencies []*protocol.Dependency
 	// Agents that exist, of those in the request's agent list.

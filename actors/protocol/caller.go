@@ -13,6 +13,8 @@ func Caller(msg any) ReplyTo {
 		return m.Reply
 	case *Rename:
 		return m.Reply
+	case *Reprioritize:
+		return m.Reply
 	case *Invoke:
 		return m.Reply
 	case *KernelLog:

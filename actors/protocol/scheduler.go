@@ -69,6 +69,21 @@ type Limits struct {
 	ScalingGroups map[string][]backendai.SessionType
 }
 
+// Reprioritize asks a session that waits for another priority in its scaling group's queue; the session keeps it with its other
+// options. Answered with nil once that is committed. Whether who asks may raise it is checked before.
+// Errors: InvalidAPIParameters (not a priority; the session does not wait any more), SessionNotFound, ServiceUnavailable.
+type Reprioritize struct {
+	SessionID uuid.UUID
+	Priority  int
+	Reply     ReplyTo
+}
+
+// WishesChanged tells a scheduler what a waiting session says of itself now.
+type WishesChanged struct {
+	SessionID uuid.UUID
+	Wishes    Wishes
+}
+
 // Withdraw takes a pending session out of the queue.
 type Withdraw struct{ SessionID uuid.UUID }
 
@@ -104,8 +119,15 @@ type DependencyDone struct {
 	Failed    bool
 }
 
-// PolicyChanged brings a scaling group's scheduler and its options.
-type PolicyChanged struct{ Policy Policy }
+// PolicyChanged brings a scaling group's scheduler and its options. Where something of them is not understood, Problem says what, and
+// Policy has the defaults in its place: they count only as long as nothing better was ever known.
+type PolicyChanged struct {
+	Policy  Policy
+	Problem string
+}
+
+// PolicyStale tells a scheduler that its group's options may have changed: it reads them at once.
+type PolicyStale struct{}
 
 // Policy is how a scaling group schedules.
 type Policy struct {
@@ -169,10 +191,22 @@ type Allocation struct {
 // SchedulerLoaded is what the rows say when a scheduler takes its scaling group over.
 type SchedulerLoaded struct {
 	Policy      Policy
+	Problem     string // of the policy, as in PolicyChanged
 	Known       *backendai.KnownSlots
 	Agents      []AgentState
 	Allocations []*Allocation
 	Pending     []PendingSession
+	// Uses are what owners had used when it was written down. UsesRead: they were read, which only a fair share is worth.
+	Uses     []PastUse
+	UsesRead bool
+}
+
+// PastUse is what an access key had used of a scaling group as of a time: slot-seconds of each kind of slot, decayed by the half-life of
+// the group's fair share.
+type PastUse struct {
+	AccessKey   string
+	SlotSeconds map[backendai.SlotName]float64
+	At          time.Time
 }
 
 // Recount has a scheduler read its rows again and write what it derives of them (agents' occupied slots, sessions of access keys) anew.

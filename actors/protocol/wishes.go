@@ -33,7 +33,7 @@ func WishesOf(opts json.RawMessage) (w Wishes, err error) {
 	} else if ok {
 		w.Priority = int(n)
 	}
-	if w.Preemptible, err = truth(o.Preemptible); err != nil {
+	if w.Preemptible, err = Truth(o.Preemptible); err != nil {
 		return Wishes{}, backendai.Errorf(backendai.InvalidAPIParameters, "resource_opts.preemptible must be true or false.")
 	}
 	if w.TimeLimit, err = Seconds(o.TimeLimit); err != nil || w.TimeLimit < 0 || w.TimeLimit > maxTimeLimit {
@@ -71,7 +71,8 @@ func number(raw json.RawMessage) (n float64, ok bool, err error) {
 	return n, true, nil
 }
 
-func truth(raw json.RawMessage) (bool, error) {
+// Truth reads true or false, also as a text or a number. Nothing and null are false. Errors: InvalidAPIParameters.
+func Truth(raw json.RawMessage) (bool, error) {
 	switch string(raw) {
 	case "", "null", "false", `"false"`, `"False"`, "0", `"0"`, `"no"`:
 		return false, nil

@@ -36,7 +36,7 @@ type passDue struct{}
 // policyRead brings the policy and the slot types as they are now; loadFailed says that the rows could not be read.
 type (
 	policyRead struct {
-		policy protocol.Policy
+		policy *protocol.PolicyChanged
 		known  *protocol.KnownSlotsChanged
 	}
 	loadFailed struct{ err error }
@@ -55,8 +55,10 @@ type Actor struct {
 	due     bool // a passDue is in the mailbox
 	timer   *time.Timer
 	warned  string
-	passes  int64
-	ticks   int64
+	// policyWarned is the problem of the group's options that the log was last told.
+	policyWarned string
+	passes       int64
+	ticks        int64
 	// unread counts the attempts to read the rows that failed.
 	unread int
 	// draining: the shard is being handed over; nothing is decided any more.
@@ -88,6 +90,9 @@ func (a *Actor) Receive(ctx actor.Context) {
 		if a.timer != nil {
 			a.timer.Stop()
 		}
+		if a.loaded && !a.draining {
+			a.writeUses()
+		}
 	case actor.SystemMessage, actor.AutoReceiveMessage:
 	case *loadFailed:
 		a.svc.Log.Warn("a scheduler cannot read its rows; trying again", "scaling_group", a.core.Group, "error", msg.err)
@@ -109,6 +114,7 @@ func (a *Actor) Receive(ctx actor.Context) {
 		}
 		a.apply(msg)
 		a.counted()
+		a.tellPolicyProblem()
 		for _, m := range a.stash {
 			a.apply(m)
 		}
@@ -122,8 +128,12 @@ func (a *Actor) Receive(ctx actor.Context) {
 		if msg.known != nil {
 			a.apply(msg.known)
 		}
-		if msg.policy != a.core.Policy {
-			a.apply(&protocol.PolicyChanged{Policy: msg.policy})
+		if a.loaded {
+			a.apply(msg.policy)
+			a.tellPolicyProblem()
+			if a.core.WantsUses() {
+				a.load()
+			}
 		}
 	case *protocol.Recount:
 		if a.loaded {
@@ -136,8 +146,13 @@ func (a *Actor) Receive(ctx actor.Context) {
 		a.followers.busy = false
 		a.answerReady(time.Now())
 		a.lookLater()
+	case *protocol.PolicyStale:
+		if a.loaded { // else what is being read tells
+			a.readPolicy(nil)
+		}
 	case *protocol.Drain:
 		a.draining = true
+		a.writeUses()
 		ctx.Send(ctx.Parent(), &protocol.Drained{ID: ctx.Self().Id})
 	case *protocol.Tick:
 		a.tickLater()
@@ -178,11 +193,15 @@ func (a *Actor) State() string {
 // Facts tells the queue and the last passes.
 func (a *Actor) Facts() map[string]any {
 	waiting, parked := a.core.QueueLength()
-	return map[string]any{
+	facts := map[string]any{
 		"policy": a.core.Policy.Name, "queue": waiting, "parked": parked, "placing": len(a.core.byID) - waiting,
 		"backfilled": a.core.backfilled, "preempted": a.core.preempted,
 		"agents": len(a.core.order), "allocations": len(a.core.allocs), "passes": a.passes, "last_pass_ms": float64(a.took.Microseconds()) / 1000,
 	}
+	if problem := a.core.PolicyProblem(); problem != "" {
+		facts["policy_problem"] = problem
+	}
+	return facts
 }
 
 func (a *Actor) load() {
@@ -207,7 +226,6 @@ func (a *Actor) tickLater() {
 
 // refresh reads again what administrators may have changed: the policy, the slot types, the limits of those who wait.
 func (a *Actor) refresh() {
-	self, root, group := a.ctx.Self(), a.svc.System.Root, a.core.Group
 	waiting := make(map[protocol.Owner][]uuid.UUID)
 	read := 0
 	a.core.queue.Ascend(func(p *pending) bool {
@@ -216,6 +234,12 @@ func (a *Actor) refresh() {
 		read++
 		return read < refreshAtMost
 	})
+	a.readPolicy(waiting)
+}
+
+// readPolicy reads the policy and the slot types, and the limits of some owners' sessions.
+func (a *Actor) readPolicy(waiting map[protocol.Owner][]uuid.UUID) {
+	self, root, group := a.ctx.Self(), a.svc.System.Root, a.core.Group
 	a.svc.Work.Go(func(ctx context.Context) {
 		policy, err := a.svc.Store.Policy(ctx, group)
 		if err != nil {
@@ -253,6 +277,21 @@ func (a *Actor) step(f func()) {
 	}
 }
 
+// tellPolicyProblem logs what of the group's options is not understood, once per change.
+func (a *Actor) tellPolicyProblem() {
+	problem := a.core.PolicyProblem()
+	if problem == a.policyWarned {
+		return
+	}
+	a.policyWarned = problem
+	switch {
+	case problem == "":
+		a.svc.Log.Info("a scaling group's options are understood again", "scaling_group", a.core.Group)
+	default:
+		a.svc.Log.Warn("a scaling group's options are not understood", "scaling_group", a.core.Group, "problem", problem, "last_good_used", a.core.understood)
+	}
+}
+
 func (a *Actor) apply(msg any) {
 	var effects []Effect
 	a.step(func() { effects = a.core.Apply(msg, now()) })
@@ -270,6 +309,13 @@ func (a *Actor) apply(msg any) {
 
 // now is what the core is told of the time: nothing that a record of it could not say.
 func now() time.Time { return time.Now().Round(0) }
+
+// writeUses writes down what owners have used up to now: the next owner goes on from there.
+func (a *Actor) writeUses() {
+	var effects []Effect
+	a.step(func() { effects = a.core.Uses(now()) })
+	a.carryOut(effects)
+}
 
 func (a *Actor) pass() {
 	begin := time.Now()
@@ -290,6 +336,7 @@ func (a *Actor) pass() {
 
 func (a *Actor) carryOut(effects []Effect) {
 	var agents []*journal.AgentPatch
+	var uses []*record.PastUse
 	for _, effect := range effects {
 		switch e := effect.(type) {
 		case Place:
@@ -306,16 +353,18 @@ func (a *Actor) carryOut(effects []Effect) {
 			a.svc.Router.Send(cluster.Session(e.SessionID), &protocol.TimedOut{})
 		case Occupied:
 			agents = append(agents, &journal.AgentPatch{Mask: journal.AgentOccupied, Agent: record.Agent{ID: e.Agent, OccupiedSlots: e.Slots}})
+		case Used:
+			uses = append(uses, &record.PastUse{ScalingGroup: a.core.Group, AccessKey: e.Past.AccessKey, SlotSeconds: e.Past.SlotSeconds, At: e.Past.At})
 		case Concurrency:
 			a.svc.Live.Concurrency(e.AccessKey, e.Sessions)
 		}
 	}
-	if len(agents) == 0 {
+	if len(agents)+len(uses) == 0 {
 		return
 	}
 	parent, root := a.ctx.Parent(), a.svc.System.Root
-	// The agents' rows are derived; one that is not written is mended by the next change. Only deposition matters.
-	_ = a.svc.Journal.Submit(&journal.Entry{Guard: a.guard, Agents: agents, Done: func(err error) {
+	// The agents' rows are derived, uses are written again and again; one that is not written is mended by the next change. Only deposition matters.
+	_ = a.svc.Journal.Submit(&journal.Entry{Guard: a.guard, Agents: agents, Uses: uses, Done: func(err error) {
 		if errors.Is(err, journal.ErrDeposed) {
 			root.Send(parent, &protocol.LostShard{})
 		}

@@ -27,7 +27,7 @@ func (c *Core) Apply(event any, now time.Time) []Effect {
 
 func (c *Core) apply(event any, now time.Time) []Effect {
 	c.changes++
-	c.at = now
+	c.passTime(now)
 	switch e := event.(type) {
 	case *protocol.SchedulerLoaded:
 		c.load(e, now)
@@ -61,14 +61,19 @@ func (c *Core) apply(event any, now time.Time) []Effect {
 		if p := c.byID[e.SessionID]; p != nil {
 			c.setLimits(p, e.Limits)
 		}
+	case *protocol.WishesChanged:
+		if p := c.byID[e.SessionID]; p != nil {
+			c.setWishes(p, e.Wishes)
+		}
 	case *protocol.DependencyDone:
 		c.dependencyDone(e.SessionID, e.Failed)
 	case *protocol.PolicyChanged:
-		c.Policy = e.Policy
-		c.vain = vain{}
-		c.regroup()
-		c.retrack(false)
-		c.wake(true)
+		if c.takePolicy(e) {
+			c.vain = vain{}
+			c.regroup()
+			c.retrack(false)
+			c.wake(true)
+		}
 	case *protocol.KnownSlotsChanged:
 		if !sameSlots(c.Known, e.Known) {
 			c.Known = e.Known
@@ -91,10 +96,21 @@ func (c *Core) apply(event any, now time.Time) []Effect {
 	return nil
 }
 
+// passTime keeps the time of what happens. It does not go back: clocks of managers differ.
+func (c *Core) passTime(now time.Time) {
+	if now.After(c.now) {
+		c.now = now
+	}
+}
+
 func (c *Core) load(e *protocol.SchedulerLoaded, now time.Time) {
-	c.Policy, c.Known = e.Policy, e.Known
+	c.takePolicy(&protocol.PolicyChanged{Policy: e.Policy, Problem: e.Problem})
+	c.Known = e.Known
 	c.regroup()
 	c.retrack(false)
+	if e.UsesRead && c.uses != nil {
+		c.takeUses(e.Uses)
+	}
 	for _, a := range e.Agents {
 		c.agentState(a)
 		c.touched[a.ID] = true // its row may say what an earlier scheduler did not come to correct
@@ -113,6 +129,7 @@ func (c *Core) enqueue(s protocol.PendingSession, now time.Time) []Effect {
 		if old.placing != nil { // the session has restarted and does not know of its placement
 			return []Effect{Place{SessionID: s.ID, Placement: *old.placing}}
 		}
+		c.setWishes(old, s.Wishes) // news of them can be lost
 		return nil
 	}
 	if placement := c.placementOf(&s, now); placement != nil {
@@ -198,6 +215,7 @@ func (c *Core) settle(e *protocol.Settle) {
 	}
 	clear(c.nowhere)
 	c.hold(a.SessionID, a.AccessKey, diff, 0)
+	c.using(a.AccessKey, diff, 0, false)
 	if a.CountsForUser {
 		owner := *a
 		owner.Main = false // the session is counted already
@@ -341,5 +359,6 @@ func (c *Core) tick(now time.Time) (effects []Effect) {
 			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
 		}
 	}
-	return append(effects, c.preemptAgain(now)...)
+	effects = append(effects, c.preemptAgain(now)...)
+	return append(effects, c.tellUses(now)...)
 }

@@ -29,6 +29,7 @@ const (
 	AgentSchedulable    ChangeKind = "agent-schedulable"    // Agent is alive and takes sessions
 	AgentDrained        ChangeKind = "agent-drained"        // Agent takes no more sessions
 	PolicyChosen        ChangeKind = "policy-chosen"        // Policy
+	PriorityRaised      ChangeKind = "priority-raised"      // Session has Priority
 	SessionAsked        ChangeKind = "session-asked"        // Request is enqueued
 )
 
@@ -48,6 +49,7 @@ type Change struct {
 	Agent        string                   `json:"agent,omitempty"`
 	Until        *time.Time               `json:"until,omitempty"`
 	Policy       *protocol.Policy         `json:"policy,omitempty"`
+	Priority     *int                     `json:"priority,omitempty"`
 	Request      *protocol.PendingSession `json:"-"`
 }
 
@@ -83,6 +85,8 @@ func (ch Change) Sentence() string {
 		return fmt.Sprintf("When agent %s takes no more sessions.", ch.Agent)
 	case PolicyChosen:
 		return fmt.Sprintf("Under the policy %s.", ch.Policy.Name)
+	case PriorityRaised:
+		return fmt.Sprintf("With priority %d.", *ch.Priority)
 	case SessionAsked:
 		return fmt.Sprintf("When session %s is asked for.", ch.Request.ID)
 	}
@@ -171,7 +175,14 @@ func (c *Core) alter(ch Change, now time.Time) time.Time {
 			c.Apply(&s, now)
 		}
 	case PolicyChosen:
+		c.understood = false // what is asked about is tried as it is: a scheduler that does not exist is an error
 		c.Apply(&protocol.PolicyChanged{Policy: *ch.Policy}, now)
+	case PriorityRaised:
+		if p := c.byID[ch.Session]; p != nil {
+			wishes := p.Wishes
+			wishes.Priority = *ch.Priority
+			c.Apply(&protocol.WishesChanged{SessionID: ch.Session, Wishes: wishes}, now)
+		}
 	case SessionAsked:
 		c.Apply(&protocol.Enqueue{Session: *ch.Request}, now)
 	}

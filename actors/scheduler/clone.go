@@ -39,6 +39,14 @@ func (c *Core) Clone() *Core {
 			d.holders[owner] = &n
 		}
 	}
+	if c.uses != nil {
+		d.uses = make(map[string]*use, len(c.uses))
+		for owner, u := range c.uses {
+			copied := *u
+			copied.slots = slices.Clone(u.slots)
+			d.uses[owner] = &copied
+		}
+	}
 	c.cloneQueue(&d)
 	c.cloneTenures(&d)
 	return &d
@@ -89,14 +97,14 @@ func (c *Core) cloneQueue(d *Core) {
 		})
 		return n
 	}
-	d.queue, d.stale, d.clock = same(c.queue, older), same(c.stale, older), same(c.clock, earlier)
-	if c.fresh.Len() == c.queue.Len() {
+	d.queue, d.stale, d.clock = same(c.queue, older), same(c.stale, d.lineup()), same(c.clock, earlier)
+	if c.fresh.Len() == c.queue.Len() && !c.Policy.Options.Priority {
 		d.fresh = d.queue.Clone() // the same sessions: the tree is only copied where one of the two changes
 	} else {
-		d.fresh = same(c.fresh, older)
+		d.fresh = same(c.fresh, d.lineup())
 	}
 	for owner, t := range c.ofOwner {
-		d.ofOwner[owner] = same(t, older)
+		d.ofOwner[owner] = same(t, d.turns())
 	}
 	for g, n := range crowds {
 		g.members.Ascend(func(p *pending) bool {
@@ -132,6 +140,7 @@ func (x *index) clone(agents map[string]*Agent) *index {
 			of := &kind{name: k.name, sample: k.sample, classes: make(map[string]*class, len(k.classes))}
 			for key, c := range k.classes {
 				same := &class{kind: of, key: key, available: c.available, agents: make([]*Agent, len(c.agents)), tree: c.tree.clone()}
+				same.rank = c.rank.clone(same)
 				for i, a := range c.agents {
 					same.agents[i] = agents[a.ID]
 					same.agents[i].class = same

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,7 +31,7 @@ const (
 // It takes some copies of the state (Clone); where that is too long to hold up a scheduler, ask a Clone.
 func (c *Core) Counterfactual(id uuid.UUID, now time.Time) []Change {
 	p := c.byID[id]
-	policy, err := c.policyOf()
+	policy, err := c.policyOf(now)
 	if p == nil || p.placing != nil || err != nil {
 		return nil
 	}
@@ -44,6 +45,7 @@ func (c *Core) Counterfactual(id uuid.UUID, now time.Time) []Change {
 	if len(reasons) == 0 {
 		s.first = s.p
 		s.othersWithdrawn()
+		s.priorityRaised()
 	}
 	s.fewerSlots()
 	s.sessionEnds()
@@ -68,16 +70,21 @@ type search struct {
 
 // try keeps a change if the session starts by it.
 func (s *search) try(ch Change) bool {
+	if !s.starts(ch) {
+		return false
+	}
+	s.found = append(s.found, ch)
+	return true
+}
+
+// starts tells whether the session starts by a change.
+func (s *search) starts(ch Change) bool {
 	if s.left == 0 {
 		return false
 	}
 	s.left--
 	plan, err := s.real.WhatIf(s.now, ch)
-	if err != nil || !plan.Places(s.p.ID) {
-		return false
-	}
-	s.found = append(s.found, ch)
-	return true
+	return err == nil && plan.Places(s.p.ID)
 }
 
 // fits tells whether a request passes the predicates and finds agents, as things are in the copy; a quick answer before a thorough one.
@@ -141,6 +148,21 @@ func (s *search) othersWithdrawn() {
 	if len(gone) > 0 && len(gone) <= withdrawnAtMost {
 		s.try(Change{Kind: OthersWithdrawn, Sessions: gone})
 	}
+}
+
+// priorityRaised finds the least priority that would do. Only those matter that put it before somebody; the higher, the earlier it is
+// looked at, and what finds a place earlier finds one now.
+func (s *search) priorityRaised() {
+	if !s.core.Policy.Options.Priority {
+		return
+	}
+	list := s.core.priorities(s.p)
+	change := func(i int) Change { return Change{Kind: PriorityRaised, Session: s.p.ID, Priority: &list[i]} }
+	if len(list) == 0 || !s.starts(change(len(list)-1)) {
+		return
+	}
+	least := sort.Search(len(list)-1, func(i int) bool { return s.starts(change(i)) })
+	s.found = append(s.found, change(least))
 }
 
 // fewerSlots finds, for each slot, the largest amount with which it would start.

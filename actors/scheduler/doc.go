@@ -52,6 +52,24 @@
 // tried and reported again, not all; the others keep what their last try has found. What is true of them
 // now is what Core.Explain tells.
 //
+// # More than the original's, where it is asked for
+//
+// A scaling group's scheduler_opts.config can ask for more (protocol.Options). What is off costs nothing and changes nothing. The order (order.go):
+//
+//		priority ─▶ fair share ─▶ the policy's own: drf's shares, retries to skip, age
+//
+//	  - priority: what a session says of itself, changeable while it waits. A newcomer that goes before the session which
+//	    holds up the queue is looked at at once
+//	  - fair share (use.go): owners who have used less go first. Used are slot-seconds, decaying by a half-life, compared by the
+//	    dominant share as in drf. For each owner there are sums as of a time and what is used per second since, nothing else, so that
+//	    time costs nothing. They are written down every minute and on a hand-over (Used): rows of ended
+//	    kernels don't say when they began to run
+//	  - placement (rank.go): spread takes the agent of which the smallest dominant share would be used, pack the largest. In each class the
+//	    agents are sorted by that, with bounds, so that not all are looked at
+//
+// Options that are not understood do not replace those that were (options.go): a slip must not turn a group's order over. It is told in the
+// log, among the actor's facts and to who asks why.
+//
 // # Ahead of the head
 //
 //	Pass ─▶ a head that fits nowhere ─┬─ preemption: victims ─▶ Preempt (effects), a hold until they have gone

@@ -2,7 +2,9 @@ package scheduler
 
 import (
 	"container/heap"
+	"time"
 
+	"github.com/google/btree"
 	"github.com/google/uuid"
 
 	backendai "backend.ai/manager"
@@ -95,33 +97,52 @@ func dominant(slots, total backendai.ResourceSlots) (share float64) {
 	return share
 }
 
-// drf takes the oldest session of the owner whose largest single session has the
-// smallest share of the group. (The maximum over sessions, not their sum, is the
-// original's and decides the order only.)
-type drf struct {
+// contest lets the owners of ready sessions compete: the first session of one of them goes next. By drf it is the owner whose largest
+// single session has the smallest share of the group (the maximum over sessions, not their sum, is the original's and
+// decides the order only); with a fair share it is first of all the one who has used the least. A higher priority goes before both.
+type contest struct {
+	policy
+	core   *Core
 	total  backendai.ResourceSlots
-	owners []*contender // a heap; the first goes next
+	before btree.LessFunc[*pending] // where owners stand equal
+	owners []*contender             // a heap; the first goes next
 	last   *contender
 }
 
 // contender is an owner with ready sessions.
 type contender struct {
 	owner string
-	share float64
+	standing
 	first *pending
 }
 
-func (c *Core) newDRF() *drf {
-	d := &drf{total: c.index.capacity(c.agents, c.order)}
+// standing is what owners are compared by.
+type standing struct {
+	use   float64 // 0 without fair share
+	share float64 // 0 unless the policy is drf
+}
+
+func (c *Core) standing(owner string, total backendai.ResourceSlots, now time.Time) (s standing) {
+	if c.uses != nil {
+		s.use = c.useOf(owner, total, now)
+	}
+	if c.Policy.Name == policyDRF {
+		s.share = c.shareOf(owner, total)
+	}
+	return s
+}
+
+func (c *Core) newContest(p policy, now time.Time) *contest {
+	d := &contest{policy: p, core: c, total: c.index.capacity(c.agents, c.order), before: c.turns()}
 	for owner, ready := range c.ofOwner {
 		first, _ := ready.Min()
-		d.owners = append(d.owners, &contender{owner: owner, share: c.shareOf(owner, d.total), first: first})
+		d.owners = append(d.owners, &contender{owner: owner, standing: c.standing(owner, d.total, now), first: first})
 	}
 	heap.Init(d)
 	return d
 }
 
-func (d *drf) pick(c *Core) *pending {
+func (d *contest) pick(c *Core) *pending {
 	if d.last != nil { // its first session was looked at; others of it may have become ready
 		if ready := c.ofOwner[d.last.owner]; ready != nil {
 			d.last.first, _ = ready.Min()
@@ -138,29 +159,34 @@ func (d *drf) pick(c *Core) *pending {
 	return d.last.first
 }
 
-func (d *drf) choose(x *index, arch string, requested backendai.ResourceSlots) *Agent {
-	return x.best(arch, requested)
-}
-
-func (d *drf) assigned(_ *pending, requested backendai.ResourceSlots) {
-	d.last.share = max(d.last.share, dominant(requested, d.total))
+// assigned raises the owner's share; what it has used is not more by this yet.
+func (d *contest) assigned(_ *pending, requested backendai.ResourceSlots) {
+	if d.core.Policy.Name == policyDRF {
+		d.last.share = max(d.last.share, dominant(requested, d.total))
+	}
 }
 
 // Len, Less, Swap, Push and Pop make a heap of the owners.
-func (d *drf) Len() int { return len(d.owners) }
+func (d *contest) Len() int { return len(d.owners) }
 
-// Less orders by share; ties go to the owner of the oldest session.
-func (d *drf) Less(i, j int) bool {
+// Less orders by priority, use and share; ties go by what the policy says of their first sessions.
+func (d *contest) Less(i, j int) bool {
 	a, b := d.owners[i], d.owners[j]
+	if n := d.core.byPriority(a.first, b.first); n != 0 {
+		return n < 0
+	}
+	if a.use != b.use {
+		return a.use < b.use
+	}
 	if a.share != b.share {
 		return a.share < b.share
 	}
-	return older(a.first, b.first)
+	return d.before(a.first, b.first)
 }
 
-func (d *drf) Swap(i, j int) { d.owners[i], d.owners[j] = d.owners[j], d.owners[i] }
-func (d *drf) Push(x any)    { d.owners = append(d.owners, x.(*contender)) }
-func (d *drf) Pop() any {
+func (d *contest) Swap(i, j int) { d.owners[i], d.owners[j] = d.owners[j], d.owners[i] }
+func (d *contest) Push(x any)    { d.owners = append(d.owners, x.(*contender)) }
+func (d *contest) Pop() any {
 	last := d.owners[len(d.owners)-1]
 	d.owners = d.owners[:len(d.owners)-1]
 	return last

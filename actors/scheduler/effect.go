@@ -43,7 +43,11 @@ type Concurrency struct {
 	Sessions  int
 }
 
+// Used is what an owner has used, to be written down.
+type Used struct{ Past protocol.PastUse }
+
 func (Place) effect()       {}
+func (Used) effect()        {}
 func (Report) effect()      {}
 func (TimeOut) effect()     {}
 func (Occupied) effect()    {}

@@ -54,7 +54,7 @@ func (c *Core) Estimate(id uuid.UUID, now time.Time) (at time.Time, basis []Ends
 	}
 	var r *reservation
 	if p := d.byID[id]; d.blocked && d.holdsUp == p && d.held == nil {
-		if policy, err := d.policyOf(); err == nil && len(d.evaluate(p, now).failed) == 0 {
+		if policy, err := d.policyOf(now); err == nil && len(d.evaluate(p, now).failed) == 0 {
 			r = d.reservationFor(policy, p, now, d.reservation)
 		}
 	}

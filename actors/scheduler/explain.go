@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/btree"
 	"github.com/google/uuid"
 
 	backendai "backend.ai/manager"
@@ -49,8 +48,9 @@ func (c *Core) Explain(id uuid.UUID, now time.Time) (Explanation, bool) {
 		e.Since, e.Reasons = p.placedAt, []Reason{{Kind: WaitsForCommit}}
 		return e, true
 	}
-	e.Position = c.position(p)
-	policy, err := c.policyOf()
+	first := c.aheadOf(p, now)
+	e.Position = 1 + first.all
+	policy, err := c.policyOf(now)
 	if err != nil {
 		e.Reasons = []Reason{{Kind: WaitsForUnknownPolicy, Policy: c.Policy.Name}}
 		return e, true
@@ -68,7 +68,7 @@ func (c *Core) Explain(id uuid.UUID, now time.Time) (Explanation, bool) {
 	}
 	e.Reasons = append(e.Reasons, c.reserved(p)...)
 	if h := c.holdsUp; c.blocked && h != nil && h != p && c.byID[h.ID] == h && p.parked == notParked {
-		e.Reasons = append(e.Reasons, Reason{Kind: WaitsBehind, Behind: &Behind{Position: e.Position, Head: h.ID}})
+		e.Reasons = append(e.Reasons, Reason{Kind: WaitsBehind, Behind: &Behind{Position: e.Position, Head: h.ID, HigherPriority: first.priority, LessUse: first.use}})
 	}
 	return e, true
 }
@@ -77,36 +77,6 @@ func (c *Core) Explain(id uuid.UUID, now time.Time) (Explanation, bool) {
 type quiet struct{ policy }
 
 func (quiet) assigned(*pending, backendai.ResourceSlots) {}
-
-// position counts who would be looked at before a session, itself included.
-func (c *Core) position(p *pending) int {
-	n := 1
-	count := func(t *btree.BTreeG[*pending], before func(o *pending) bool) {
-		t.Ascend(func(o *pending) bool {
-			if o != p && before(o) {
-				n++
-			}
-			return true
-		})
-	}
-	switch skip := c.retriesToSkip(); {
-	case c.Policy.Name == policyLIFO:
-		count(c.fresh, func(o *pending) bool { return older(p, o) })
-	case c.Policy.Name == policyDRF:
-		total := c.index.capacity(c.agents, c.order)
-		mine := c.shareOf(p.AccessKey, total)
-		for owner, t := range c.ofOwner {
-			share := c.shareOf(owner, total)
-			count(t, func(o *pending) bool { return share < mine || share == mine && older(o, p) })
-		}
-	case skip > 0 && p.Retries >= skip:
-		n += c.fresh.Len()
-		count(c.stale, func(o *pending) bool { return older(o, p) })
-	default:
-		count(c.fresh, func(o *pending) bool { return older(o, p) })
-	}
-	return n
-}
 
 // reasonOf counts the agents by what an obstacle is about.
 func (c *Core) reasonOf(policy policy, p *pending, o *obstacle) Reason {

@@ -33,8 +33,8 @@ func (s quietStore) Scheduler(context.Context, string) (*protocol.SchedulerLoade
 	return s.rows, nil
 }
 
-func (s quietStore) Policy(context.Context, string) (protocol.Policy, error) {
-	return s.rows.Policy, nil
+func (s quietStore) Policy(context.Context, string) (*protocol.PolicyChanged, error) {
+	return &protocol.PolicyChanged{Policy: s.rows.Policy}, nil
 }
 
 func (s quietStore) KnownSlots(context.Context) (*backendai.KnownSlots, error) {

@@ -15,6 +15,8 @@ const (
 	byKinds     arrangement = iota + 1 // fifo, lifo: first by which slots an agent has at all, then by how much
 	byCapacity                         // drf: by how much
 	byOccupancy                        // mof: all together; what is taken changes too often to sort by it
+	byLeastUsed                        // to spread: by how much, and in each class by what is used
+	byMostUsed                         // to pack: the same from the other end
 )
 
 // index finds the agent that a policy would choose from all candidates (agents that are alive and schedulable) without
@@ -61,6 +63,7 @@ type class struct {
 	available backendai.ResourceSlots
 	agents    []*Agent
 	tree      *tree // nil when agents came or went
+	rank      *rank // the same, where placement goes by what is used
 }
 
 func newIndex() *index {
@@ -113,7 +116,7 @@ func (x *index) put(a *Agent) {
 	}
 	at, _ := slices.BinarySearchFunc(c.agents, a, compareID)
 	c.agents = slices.Insert(c.agents, at, a)
-	c.tree, a.class = nil, c
+	c.tree, c.rank, a.class = nil, nil, c
 }
 
 func compareID(a, b *Agent) int { return strings.Compare(a.ID, b.ID) }
@@ -159,7 +162,7 @@ func (x *index) take(a *Agent) {
 	x.total, a.class = nil, nil
 	at, _ := slices.BinarySearchFunc(c.agents, a, compareID)
 	c.agents = slices.Delete(c.agents, at, at+1)
-	c.tree = nil
+	c.tree, c.rank = nil, nil
 	s := x.archs[a.Architecture]
 	s.candidates--
 	if len(c.agents) > 0 {
@@ -177,10 +180,22 @@ func (x *index) take(a *Agent) {
 // changed takes in what an agent has occupied now.
 func (x *index) changed(a *Agent) {
 	c := a.class
-	if c == nil || c.tree == nil {
+	if c == nil || c.tree == nil && c.rank == nil {
 		return
 	}
-	if x.name(a) || c.tree.width != len(x.columns)+1 {
+	if x.name(a) {
+		c.tree, c.rank = nil, nil
+		return
+	}
+	if c.rank != nil && c.rank.width == len(x.columns)+1 {
+		c.rank.move(a.position, a, x.columns)
+	} else {
+		c.rank = nil
+	}
+	if c.tree == nil {
+		return
+	}
+	if c.tree.width != len(x.columns)+1 {
 		c.tree = nil
 		return
 	}

@@ -19,11 +19,18 @@ import (
 var policies = []string{policyFIFO, policyLIFO, policyMOF, policyDRF}
 
 var indexed = map[string]policy{policyFIFO: fifo{}, policyLIFO: lifo{}, policyMOF: mof{},
-	policyDRF: &drf{last: &contender{}}}
+	policyDRF: fifo{}, spread: ranked{fifo{}}, pack: ranked{fifo{}}}
 
-var arrangements = map[string]arrangement{policyFIFO: byKinds, policyLIFO: byKinds, policyMOF: byOccupancy, policyDRF: byCapacity}
+// Placement that overrides the policies' own is under its own name here.
+const spread, pack = "fifo, spread", "fifo, pack"
 
-var naive = map[string]naivePolicy{policyFIFO: naiveFIFO{}, policyLIFO: naiveLIFO{}, policyMOF: naiveMOF{}, policyDRF: &naiveDRF{}}
+var choices = append(slices.Clone(policies), spread, pack)
+
+var arrangements = map[string]arrangement{policyFIFO: byKinds, policyLIFO: byKinds, policyMOF: byOccupancy, policyDRF: byCapacity,
+	spread: byLeastUsed, pack: byMostUsed}
+
+var naive = map[string]naivePolicy{policyFIFO: naiveFIFO{}, policyLIFO: naiveLIFO{}, policyMOF: naiveMOF{}, policyDRF: &naiveDRF{},
+	spread: naivePlacement{naiveFIFO{}, false}, pack: naivePlacement{naiveFIFO{}, true}}
 
 // The agent found by the index is the one that a scan of all finds, whatever the agents have and has been taken of them.
 func TestChoiceEqualsScan(t *testing.T) {
@@ -31,7 +38,7 @@ func TestChoiceEqualsScan(t *testing.T) {
 	found := 0
 	for seed := range uint64(clusters) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		name := policies[r.IntN(len(policies))]
+		name := choices[r.IntN(len(choices))]
 		x := newIndex()
 		x.arrange(arrangements[name])
 		var all []*naiveAgent
@@ -166,11 +173,11 @@ func newPair(t *testing.T, seed uint64) *pair {
 		// the two differ by intention.
 		policy.RetriesToSkip, p.predicates = 1+r.IntN(3), false
 	}
+	if policy.Options = p.options(); !p.predicates { // nor does backfill report to everybody as often
+		policy.Options.Backfill, policy.Options.Preemption = false, false
+	}
 	if r.IntN(3) == 0 {
 		policy.PendingTimeout = time.Minute
-	}
-	if p.predicates {
-		policy.Options = p.options()
 	}
 	p.core, p.naive = NewCore("g", policy, p.known), newNaive("g", policy, p.known)
 	for i := range 1 + r.IntN(6) {
@@ -192,8 +199,15 @@ func newTight(t *testing.T, seed uint64) *pair {
 	return p
 }
 
-// options are on in two of three cases.
+// options are on in most cases: those that bear on order and placement, and those that look ahead.
 func (p *pair) options() (o protocol.Options) {
+	if p.r.IntN(2) == 0 {
+		o.Priority = p.r.IntN(2) == 0
+		if p.r.IntN(2) == 0 {
+			o.FairShareHalfLife = 30 * time.Second
+		}
+		o.Placement = []string{"", placeSpread, placePack}[p.r.IntN(3)]
+	}
 	n := p.r.IntN(6)
 	if p.tight {
 		n = p.r.IntN(4)
@@ -384,7 +398,10 @@ func (p *pair) step() {
 	case n == 15:
 		if len(p.waiting) > 0 {
 			id := p.waiting[r.IntN(len(p.waiting))]
-			switch r.IntN(3) {
+			switch r.IntN(4) {
+			case 3:
+				w := p.wishes()
+				p.apply(func() any { return &protocol.WishesChanged{SessionID: id, Wishes: w} })
 			case 0:
 				p.apply(func() any { return &protocol.Withdraw{SessionID: id} })
 			case 1:

@@ -355,10 +355,17 @@ func (m *model) actions() map[string]func(*rapid.T) {
 		},
 		"policy": func(t *rapid.T) {
 			m.policy = protocol.Policy{Name: oneOf(t, policies, "policy"), RetriesToSkip: rapid.IntRange(0, 3).Draw(t, "skip")}
+			if rapid.Bool().Draw(t, "options") {
+				m.policy.Options = protocol.Options{Priority: rapid.Bool().Draw(t, "priority"), Placement: oneOf(t, []string{"", placeSpread, placePack}, "placement"),
+					FairShareHalfLife: oneOf(t, []time.Duration{0, time.Minute, time.Hour}, "half-life")}
+			}
 			if rapid.IntRange(0, 4).Draw(t, "timeout") == 0 {
 				m.policy.PendingTimeout = 2 * time.Minute
 			}
 			m.do(t, &protocol.PolicyChanged{Policy: m.policy})
+		},
+		"wishes": func(t *rapid.T) {
+			m.do(t, &protocol.WishesChanged{SessionID: anyOf(t, m.pending, "session"), Wishes: protocol.Wishes{Priority: rapid.IntRange(-2, 2).Draw(t, "priority")}})
 		},
 		"tick": func(t *rapid.T) {
 			m.now = m.now.Add(10 * time.Second)

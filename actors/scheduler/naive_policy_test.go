@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -236,6 +237,130 @@ type naivePolicy interface {
 // policyOf makes the policy for one pass. An unknown name is an error that the
 // shell logs; the queue then waits.
 func (c *naiveCore) policyOf() (naivePolicy, error) {
+	p, err := c.plainPolicyOf()
+	if err != nil {
+		return nil, err
+	}
+	switch c.Policy.Options.Placement {
+	case "spread":
+		p = naivePlacement{p, false}
+	case "pack":
+		p = naivePlacement{p, true}
+	}
+	return &naiveOrder{p, c}, nil
+}
+
+// naiveOrder lets higher priorities go first, then who has used least, then whom the policy takes.
+type naiveOrder struct {
+	naivePolicy
+	core *naiveCore
+}
+
+func (o *naiveOrder) pick(candidates []*naivePending) int {
+	left := make([]int, len(candidates))
+	for i := range left {
+		left[i] = i
+	}
+	// the ones whose worth is the least of all
+	keep := func(worth func(p *naivePending) float64) {
+		best := math.Inf(1)
+		var kept []int
+		for _, i := range left {
+			switch w := worth(candidates[i]); {
+			case w < best:
+				best, kept = w, []int{i}
+			case w == best:
+				kept = append(kept, i)
+			}
+		}
+		left = kept
+	}
+	if o.core.Policy.Options.Priority {
+		keep(func(p *naivePending) float64 { return -float64(p.Wishes.Priority) })
+	}
+	if o.core.Policy.Options.FairShareHalfLife > 0 {
+		uses := map[string]float64{}
+		keep(func(p *naivePending) float64 {
+			if _, ok := uses[p.AccessKey]; !ok {
+				uses[p.AccessKey] = o.core.use(p.AccessKey)
+			}
+			return uses[p.AccessKey]
+		})
+	}
+	among := make([]*naivePending, len(left))
+	for i, at := range left {
+		among[i] = candidates[at]
+	}
+	return left[o.naivePolicy.pick(among)]
+}
+
+// naiveUse is one container's time.
+type naiveUse struct {
+	owner      string
+	slots      backendai.ResourceSlots
+	start, end time.Time // end is zero while it lasts
+}
+
+// use adds all of the past up.
+func (c *naiveCore) use(owner string) (share float64) {
+	h := c.Policy.Options.FairShareHalfLife.Seconds()
+	left := func(at time.Time) float64 { return math.Pow(0.5, c.at.Sub(at).Seconds()/h) }
+	sums := map[backendai.SlotName]float64{}
+	for _, u := range c.past {
+		end := u.end
+		if end.IsZero() {
+			end = c.at
+		}
+		for name, amount := range u.slots.All() {
+			if u.owner == owner {
+				sums[name] += amount.Float64() * h / math.Ln2 * (left(end) - left(u.start))
+			}
+		}
+	}
+	var total backendai.ResourceSlots
+	for _, a := range c.candidates() {
+		total = total.Add(a.Available)
+	}
+	for name, sum := range sums {
+		if capacity := total.Get(name); capacity.Sign() > 0 {
+			share = max(share, sum/capacity.Float64())
+		}
+	}
+	return math.Round(share/useUnit) * useUnit
+}
+
+// began and ended note a container's time.
+func (c *naiveCore) began(kernel uuid.UUID, owner string, slots backendai.ResourceSlots) {
+	u := &naiveUse{owner: owner, slots: slots, start: c.at}
+	c.past, c.using[kernel] = append(c.past, u), u
+}
+
+func (c *naiveCore) ended(kernel uuid.UUID) {
+	if u := c.using[kernel]; u != nil {
+		u.end = c.at
+	}
+}
+
+// naivePlacement looks at every agent.
+type naivePlacement struct {
+	naivePolicy
+	pack bool
+}
+
+func (n naivePlacement) choose(agents []*naiveAgent, requested backendai.ResourceSlots) (best *naiveAgent) {
+	var share float64
+	for _, a := range agents {
+		if !requested.FitsIn(a.Available, a.Occupied) {
+			continue
+		}
+		if s := usedShare(a.Available, a.Occupied, requested); best == nil || n.pack && s > share || !n.pack && s < share {
+			best, share = a, s
+		}
+	}
+	return best
+}
+
+func (c *naiveCore) plainPolicyOf() (naivePolicy, error) {
 	switch c.Policy.Name {
 	case "fifo", "":
 		return naiveFIFO{skip: c.Policy.RetriesToSkip}, nil

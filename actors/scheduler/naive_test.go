@@ -46,6 +46,9 @@ type naiveCore struct {
 	groups  map[uuid.UUID]*naiveUsage
 	domains map[string]*naiveUsage
 
+	past  []*naiveUse // since fair shares were asked for
+	using map[uuid.UUID]*naiveUse
+
 	due     bool // something has happened that a pass could act on
 	blocked bool // the last pass ended at a session that fits nowhere; newcomers wait behind it
 	touched map[string]bool
@@ -60,7 +63,7 @@ func newNaive(group string, policy protocol.Policy, known *backendai.KnownSlots)
 		Group: group, Policy: policy, Known: known,
 		agents: make(map[string]*naiveAgent), byID: make(map[uuid.UUID]*naivePending), allocs: make(map[uuid.UUID]*protocol.Allocation),
 		keys: make(map[string]*naiveUsage), groups: make(map[uuid.UUID]*naiveUsage), domains: make(map[string]*naiveUsage),
-		touched: make(map[string]bool), owners: make(map[string]bool),
+		using: make(map[uuid.UUID]*naiveUse), touched: make(map[string]bool), owners: make(map[string]bool),
 	}
 }
 
@@ -78,6 +81,7 @@ func (c *naiveCore) allocate(a *protocol.Allocation) {
 		return
 	}
 	c.allocs[a.KernelID] = a
+	c.began(a.KernelID, a.AccessKey, a.Slots)
 	if agent := c.agents[a.Agent]; agent != nil {
 		agent.Occupied = agent.Occupied.Add(a.Slots)
 	}
@@ -95,6 +99,7 @@ func (c *naiveCore) free(kernel uuid.UUID) {
 	}
 	delete(c.allocs, kernel)
 	delete(c.leaving, kernel)
+	c.ended(kernel)
 	if agent := c.agents[a.Agent]; agent != nil {
 		agent.Occupied = agent.Occupied.Sub(a.Slots)
 	}
@@ -188,11 +193,34 @@ func (c *naiveCore) Apply(event any, now time.Time) []Effect {
 			p.Limits, p.parked = e.Limits, false
 			c.wake(false)
 		}
+	case *protocol.WishesChanged:
+		if p := c.byID[e.SessionID]; p != nil {
+			p.Wishes, p.parked = e.Wishes, false
+			for _, k := range p.Kernels {
+				if a := c.allocs[k.ID]; a != nil {
+					a.Wishes = e.Wishes
+				}
+			}
+			c.wake(true)
+		}
 	case *protocol.DependencyDone:
 		c.dependencyDone(e.SessionID)
 	case *protocol.PolicyChanged:
-		c.Policy = e.Policy
-		c.forgetFuture()
+		if c.Policy.Options.FairShareHalfLife == 0 { // what was before is not known
+			c.past = nil
+			for id, a := range c.allocs {
+				c.began(id, a.AccessKey, a.Slots)
+				if since := a.Placed; !since.IsZero() {
+					c.using[id].start = since
+				} else if !a.Since.IsZero() {
+					c.using[id].start = a.Since
+				}
+			}
+		}
+		changed := c.Policy != e.Policy
+		if c.Policy = e.Policy; changed {
+			c.forgetFuture()
+		}
 		c.unpark()
 		c.wake(true)
 	case *protocol.Tick:
@@ -291,6 +319,8 @@ func (c *naiveCore) settle(e *protocol.Settle) {
 		c.charge(&owner, diff, 0)
 	}
 	a.Slots = e.Slots
+	c.ended(e.KernelID)
+	c.began(e.KernelID, a.AccessKey, a.Slots)
 	c.touched[a.Agent] = true
 	c.unpark()
 	c.wake(true)

@@ -31,7 +31,8 @@ func (c *Core) Pass(now time.Time) ([]Effect, error) {
 }
 
 func (c *Core) pass(now time.Time) ([]Effect, error) {
-	c.due, c.at = false, now
+	c.due = false
+	c.passTime(now)
 	effects := c.timeOuts(now)
 	c.unparkDue(now)
 	if c.held != nil {
@@ -47,7 +48,7 @@ func (c *Core) pass(now time.Time) ([]Effect, error) {
 		}
 		c.blocked = false
 	}
-	policy, err := c.policyOf()
+	policy, err := c.policyOf(now)
 	if err != nil {
 		return append(effects, c.books()...), err
 	}

@@ -167,6 +167,18 @@ func TestExplanationsHold(t *testing.T) {
 	}
 }
 
+// A policy that is only asked about is tried as it is, also when it would not be taken.
+func TestAPlanUnderAnUnknownPolicyIsAnError(t *testing.T) {
+	p := newPair(t, 1)
+	p.core.Apply(&protocol.PolicyChanged{Policy: protocol.Policy{Name: policyFIFO}}, p.now)
+	if _, err := p.core.WhatIf(p.now, Change{Kind: PolicyChosen, Policy: &protocol.Policy{Name: "random"}}); err == nil {
+		t.Error("no error")
+	}
+	if _, err := p.core.WhatIf(p.now); err != nil {
+		t.Error(err)
+	}
+}
+
 // A clone and its original go their own ways.
 func TestClonesAreIndependent(t *testing.T) {
 	for seed := range uint64(100) {

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"time"
 
 	backendai "backend.ai/manager"
 )
@@ -12,6 +13,12 @@ const (
 	policyLIFO = "lifo"
 	policyMOF  = "mof"
 	policyDRF  = "drf"
+)
+
+// The values of Options.Placement.
+const (
+	placeSpread = "spread"
+	placePack   = "pack"
 )
 
 // policy is the difference between the original's schedulers: which session is
@@ -27,32 +34,44 @@ type policy interface {
 
 // policyOf makes the policy for one pass. An unknown name is an error that the
 // shell logs; the queue then waits.
-func (c *Core) policyOf() (policy, error) {
+func (c *Core) policyOf(now time.Time) (p policy, err error) {
+	arrangement := byKinds
 	switch c.Policy.Name {
 	case policyFIFO, "":
-		c.index.arrange(byKinds)
-		return fifo{}, nil
+		p = fifo{}
 	case policyLIFO:
-		c.index.arrange(byKinds)
-		return lifo{}, nil
+		p = lifo{}
 	case policyMOF:
-		c.index.arrange(byOccupancy)
-		return mof{}, nil
+		p, arrangement = mof{}, byOccupancy
 	case policyDRF:
-		c.index.arrange(byCapacity)
-		return c.newDRF(), nil
+		p, arrangement = fifo{}, byCapacity // by capacity alone, best is drf's choice
+	default:
+		return nil, fmt.Errorf("scaling group %s: %s", c.Group, unknownScheduler(c.Policy.Name))
 	}
-	return nil, fmt.Errorf("scaling group %s: no scheduler is called %q; the schedulers are fifo, lifo, drf and mof", c.Group, c.Policy.Name)
+	switch c.Policy.Options.Placement {
+	case placeSpread:
+		p, arrangement = ranked{p}, byLeastUsed
+	case placePack:
+		p, arrangement = ranked{p}, byMostUsed
+	}
+	c.index.arrange(arrangement)
+	if c.ownersCompete() {
+		return c.newContest(p, now), nil
+	}
+	return p, nil
 }
 
 // fifo takes the oldest. With RetriesToSkip, one that has failed so often lets the others go first.
 type fifo struct{}
 
 func (fifo) pick(c *Core) *pending {
-	if p, ok := c.fresh.Min(); ok {
+	p, ok := c.fresh.Min()
+	if c.stale.Len() == 0 {
 		return p
 	}
-	p, _ := c.stale.Min()
+	if late, _ := c.stale.Min(); !ok || c.byPriority(late, p) < 0 {
+		return late
+	}
 	return p
 }
 
@@ -95,4 +114,12 @@ type mof struct{ fifo }
 
 func (mof) choose(x *index, arch string, requested backendai.ResourceSlots) *Agent {
 	return x.leastOccupied(arch, requested)
+}
+
+// ranked overrides where a policy puts things, by Options.Placement: where the dominant share of what is used of an agent would be the
+// smallest (spread) or the largest (pack).
+type ranked struct{ policy }
+
+func (ranked) choose(x *index, arch string, requested backendai.ResourceSlots) *Agent {
+	return x.byRank(arch, requested)
 }

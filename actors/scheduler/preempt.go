@@ -183,7 +183,7 @@ func (c *Core) placeHeld(now time.Time) (effects []Effect, err error) {
 		return nil, nil
 	}
 	p := c.byID[c.held.head]
-	policy, err := c.policyOf()
+	policy, err := c.policyOf(now)
 	if err != nil || len(c.evaluate(p, now).failed) > 0 {
 		return nil, err
 	}

@@ -119,12 +119,15 @@ func (c *Core) ready(p *pending) {
 	} else {
 		c.fresh.ReplaceOrInsert(p)
 	}
-	if c.Policy.Name != policyDRF {
+	if c.blocked && c.overtakes(p, c.holdsUp) {
+		c.blocked = false
+	}
+	if !c.ownersCompete() {
 		return
 	}
 	own := c.ofOwner[p.AccessKey]
 	if own == nil {
-		own = c.sorted(older)
+		own = c.sorted(c.turns())
 		c.ofOwner[p.AccessKey] = own
 	}
 	own.ReplaceOrInsert(p)
@@ -146,7 +149,7 @@ func (c *Core) unready(p *pending) {
 
 // regroup sorts the ready sessions as a policy wants them and lets the next pass look at every one.
 func (c *Core) regroup() {
-	c.fresh, c.stale = c.sorted(older), c.sorted(older)
+	c.fresh, c.stale = c.sorted(c.lineup()), c.sorted(c.lineup())
 	clear(c.ofOwner)
 	clear(c.crowds)
 	clear(c.watches)
@@ -154,6 +157,7 @@ func (c *Core) regroup() {
 	c.clock.Clear(false)
 	c.parked = 0
 	c.regroupHoldings()
+	c.regroupUses()
 	c.queue.Ascend(func(p *pending) bool {
 		p.parked, p.crowd, p.leads = notParked, nil, nil
 		c.ready(p)
@@ -265,7 +269,7 @@ func (c *Core) crowdOf(p *pending, where scope) crowdKey {
 	} else {
 		key.size, key.limit = c.sizeOf(p), canonical(limitOf(p, where.kind))
 	}
-	if c.Policy.Name == policyDRF {
+	if c.ownersCompete() {
 		key.owner = p.AccessKey
 	}
 	return key
@@ -301,23 +305,6 @@ func (c *Core) join(p *pending, where scope) {
 	}
 	g.members.ReplaceOrInsert(p)
 	p.crowd = g
-}
-
-// turns is the order in which the policy looks at sessions of a crowd.
-func (c *Core) turns() func(a, b *pending) bool {
-	skip := c.retriesToSkip()
-	switch {
-	case c.Policy.Name == policyLIFO:
-		return func(a, b *pending) bool { return older(b, a) }
-	case skip > 0:
-		return func(a, b *pending) bool {
-			if a, b := a.Retries >= skip, b.Retries >= skip; a != b {
-				return b
-			}
-			return older(a, b)
-		}
-	}
-	return older
 }
 
 func (c *Core) leave(p *pending) {

@@ -122,6 +122,9 @@ type GangTests struct {
 type Behind struct {
 	Position int       `json:"position"` // 1 is next
 	Head     uuid.UUID `json:"head"`     // fits nowhere and holds up those behind it
+	// HigherPriority is how many are looked at first for their priority, LessUse how many because their owners have used less.
+	HigherPriority int `json:"higher_priority,omitempty"`
+	LessUse        int `json:"less_use,omitempty"`
 }
 
 // Sentence says the reason to people, with amounts of bytes in sizes.
@@ -163,6 +166,8 @@ func (r Reason) Sentence() string {
 		s = "Containers of different architectures cannot share an agent."
 	case WaitsBehind:
 		s = fmt.Sprintf("It is number %d in the queue; %s is looked at first and fits nowhere.", r.Behind.Position, r.Behind.Head)
+		s += lookedAtFirst(r.Behind.HigherPriority, "of higher priority is", "of higher priority are")
+		s += lookedAtFirst(r.Behind.LessUse, "is of an owner who has used less and is", "are of owners who have used less and are")
 	case WaitsForCommit:
 		s = "An agent is found; it is about to start."
 	case HasReservation:
@@ -177,6 +182,16 @@ func (r Reason) Sentence() string {
 		s = fmt.Sprintf("The scaling group's scheduler %q does not exist; nothing is scheduled.", r.Policy)
 	}
 	return s
+}
+
+func lookedAtFirst(n int, one, more string) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return " 1 session " + one + " looked at first."
+	}
+	return fmt.Sprintf(" %d sessions %s looked at first.", n, more)
 }
 
 func sentenceOf(list []UnmetDependency) string {

@@ -36,6 +36,9 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 		return false
 	}
 	c.reconcileAgents(e.Rows.Agents)
+	if c.usesWanted && e.Rows.UsesRead {
+		c.takeUses(e.Rows.Uses)
+	}
 	live := make(map[uuid.UUID]bool, len(e.Rows.Allocations))
 	for _, a := range e.Rows.Allocations {
 		live[a.KernelID] = true
@@ -63,8 +66,13 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 	pending := make(map[uuid.UUID]bool, len(e.Rows.Pending))
 	for _, s := range e.Rows.Pending {
 		pending[s.ID] = true
-		if c.byID[s.ID] == nil && confirmed(s.ID, missing) {
-			effects = append(effects, c.enqueue(s, now)...)
+		switch p := c.byID[s.ID]; {
+		case p == nil:
+			if confirmed(s.ID, missing) {
+				effects = append(effects, c.enqueue(s, now)...)
+			}
+		case p.placing == nil && p.Wishes != s.Wishes && confirmed(s.ID, otherWishes):
+			c.setWishes(p, s.Wishes)
 		}
 	}
 	over = over[:0]
@@ -124,8 +132,9 @@ func sameState(a, b protocol.AgentState) bool {
 type doubt uint8
 
 const (
-	unknown doubt = iota + 1 // a live kernel without an allocation
-	dead                     // an allocation without a live kernel
-	missing                  // a pending session that is not in the queue
-	gone                     // a queued session that is not pending
+	unknown     doubt = iota + 1 // a live kernel without an allocation
+	dead                         // an allocation without a live kernel
+	otherWishes                  // a queued session that says something else of itself in its row
+	missing                      // a pending session that is not in the queue
+	gone                         // a queued session that is not pending
 )

@@ -33,7 +33,7 @@ type Record struct {
 type step struct {
 	n     uint64
 	now   time.Time
-	event any // what Apply takes, or one of the two below
+	event any // what Apply takes, or one of those below
 	sum   string
 }
 
@@ -41,6 +41,8 @@ type step struct {
 type (
 	passed struct{}
 	booked struct{}
+	// wroteUses is a call of Uses.
+	wroteUses struct{}
 )
 
 // NewRecord begins a record of a core, of about so many steps. The core goes on being used as before.
@@ -101,6 +103,8 @@ func (c *Core) redo(s step) ([]Effect, error) {
 		return c.Pass(s.now)
 	case booked:
 		return c.Books(), nil
+	case wroteUses:
+		return c.Uses(s.now), nil
 	}
 	return c.Apply(s.event, s.now), nil
 }

@@ -46,13 +46,14 @@ const recordingVersion = 1
 const (
 	stepPass  = "pass"
 	stepBooks = "books"
+	stepUses  = "uses"
 )
 
 // events are those that Apply knows, by the names of their types.
 var events = func() map[string]reflect.Type {
 	m := make(map[string]reflect.Type)
 	for _, e := range []any{protocol.SchedulerLoaded{}, protocol.Enqueue{}, protocol.Withdraw{}, protocol.Placed{}, protocol.Settle{}, protocol.Ending{},
-		protocol.Release{}, protocol.AgentState{}, protocol.LimitsChanged{}, protocol.DependencyDone{}, protocol.PolicyChanged{}, protocol.KnownSlotsChanged{},
+		protocol.Release{}, protocol.AgentState{}, protocol.LimitsChanged{}, protocol.WishesChanged{}, protocol.DependencyDone{}, protocol.PolicyChanged{}, protocol.KnownSlotsChanged{},
 		protocol.Moved{}, protocol.Reread{}, protocol.Tick{}, protocol.Recount{}, quotaFreed{}, charged{}} {
 		m[reflect.TypeOf(e).Name()] = reflect.TypeOf(e)
 	}
@@ -68,6 +69,8 @@ func (s step) name() string {
 		return stepPass
 	case booked:
 		return stepBooks
+	case wroteUses:
+		return stepUses
 	}
 	if t := reflect.TypeOf(s.event); t != nil && t.Kind() == reflect.Pointer {
 		return t.Elem().Name()
@@ -180,6 +183,8 @@ func (r *Replay) Next() (Replayed, error) {
 		s.event = passed{}
 	case l.Event == stepBooks:
 		s.event = booked{}
+	case l.Event == stepUses:
+		s.event = wroteUses{}
 	case t == nil:
 		s.event = &unknownEvent{}
 	default:
@@ -224,6 +229,9 @@ func lineOf(e Effect) string {
 		return "time out " + e.SessionID.String()
 	case Occupied:
 		return "agent " + e.Agent + " has given " + e.Slots.String()
+	case Used:
+		text, _ := json.Marshal(e.Past.SlotSeconds)
+		return "keypair " + e.Past.AccessKey + " has used " + string(text)
 	case Concurrency:
 		text, _ := json.Marshal(e.Sessions)
 		return "keypair " + e.AccessKey + " has " + string(text) + " sessions"

@@ -289,12 +289,14 @@ func TestNothingOfTheStateIsForgotten(t *testing.T) {
 		}
 	}
 	check(Core{}, "Group Policy Known Ledger agents allocs crowds watches byID nowhere changes holdsUp due blocked touched owners doubts agentDoubts "+
-		"at tenures leaving dismissed reservation held vain bookings backfilled preempted",
+		"problem understood now uses halving usesTold usesWanted tenures leaving dismissed reservation held vain bookings backfilled preempted",
 		"ends order index alive queue fresh stale ofOwner clock parked spare watching dependents placing sessions holders record")
 	check(Ledger{}, "keys groups domains", "freed shared records")
 	check(pending{}, "PendingSession parked crowd leads stale placing placedAt told found", "requested size")
 	check(finding{}, "at changes since reasons obstacle", "")
 	check(obstacle{}, "kind text kernel agent short delay", "")
+	check(use{}, "at slots kernels known changed", "")
+	check(usedSlot{}, "name sum perSecond", "")
 	check(tenure{}, "session kernels wishes end ending", "")
 	check(reservation{}, "head at kernels claims basis", "")
 	check(claim{}, "share freed", "")

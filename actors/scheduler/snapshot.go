@@ -35,6 +35,13 @@ type snapshot struct {
 	Owners      []string
 	Doubts      []doubtDoc
 	AgentDoubts []protocol.AgentState
+	Problem     string `json:",omitempty"` // of the policy that was read last
+	Understood  bool
+	// What a fair share needs.
+	HalfLife   time.Duration `json:",omitempty"` // that the uses decay by; 0: none are kept
+	Uses       []useDoc      `json:",omitempty"` // by owner
+	UsesTold   time.Time     `json:",omitzero"`
+	UsesWanted bool          `json:",omitempty"`
 	// What backfill and preemption need.
 	At          time.Time `json:",omitzero"`
 	Tracked     bool      `json:",omitempty"` // that anything of it is kept
@@ -47,6 +54,21 @@ type snapshot struct {
 	Books       uint64
 	Backfilled  int
 	Preempted   int
+}
+
+type useDoc struct {
+	Owner   string
+	At      time.Time
+	Kernels int
+	Known   time.Time `json:",omitzero"`
+	Changed bool      `json:",omitempty"`
+	Slots   []usedSlotDoc
+}
+
+type usedSlotDoc struct {
+	Name      backendai.SlotName
+	Sum       float64
+	PerSecond backendai.Decimal
 }
 
 type agentDoc struct {
@@ -179,12 +201,44 @@ func (c *Core) snapshot() snapshot {
 	for _, id := range slices.Sorted(maps.Keys(c.agentDoubts)) {
 		s.AgentDoubts = append(s.AgentDoubts, c.agentDoubts[id])
 	}
+	c.snapshotUses(&s)
 	c.snapshotTenures(&s)
 	return s
 }
 
+func (c *Core) snapshotUses(s *snapshot) {
+	s.Problem, s.Understood = c.problem, c.understood
+	s.HalfLife, s.UsesTold, s.UsesWanted = time.Duration(c.halving), c.usesTold, c.usesWanted
+	for _, owner := range slices.Sorted(maps.Keys(c.uses)) {
+		u := c.uses[owner]
+		d := useDoc{Owner: owner, At: u.at, Kernels: u.kernels, Known: u.known, Changed: u.changed}
+		for _, slot := range u.slots {
+			d.Slots = append(d.Slots, usedSlotDoc{slot.name, slot.sum, slot.perSecond})
+		}
+		s.Uses = append(s.Uses, d)
+	}
+}
+
+func (s *snapshot) restoreUses(c *Core) {
+	c.problem, c.understood = s.Problem, s.Understood
+	c.uses, c.halving, c.usesTold, c.usesWanted = nil, halving(s.HalfLife), s.UsesTold, s.UsesWanted
+	if s.HalfLife > 0 {
+		c.uses = make(map[string]*use, len(s.Uses))
+	}
+	for _, d := range s.Uses {
+		if s.HalfLife <= 0 {
+			break
+		}
+		u := &use{at: d.At, kernels: d.Kernels, known: d.Known, changed: d.Changed}
+		for _, slot := range d.Slots {
+			u.slots = append(u.slots, usedSlot{slot.Name, slot.Sum, slot.PerSecond})
+		}
+		c.uses[d.Owner] = u
+	}
+}
+
 func (c *Core) snapshotTenures(s *snapshot) {
-	s.At, s.Tracked, s.Leaving, s.Dismissed = c.at, c.tenures != nil, maps.Clone(c.leaving), maps.Clone(c.dismissed)
+	s.At, s.Tracked, s.Leaving, s.Dismissed = c.now, c.tenures != nil, maps.Clone(c.leaving), maps.Clone(c.dismissed)
 	s.Books, s.Backfilled, s.Preempted = c.bookings, c.backfilled, c.preempted
 	s.Vain = vainDoc{c.vain.head, c.vain.priority, c.vain.bookings, c.vain.again}
 	for id := range sortedIDs(maps.Keys(c.tenures)) {
@@ -203,7 +257,7 @@ func (c *Core) snapshotTenures(s *snapshot) {
 }
 
 func (s *snapshot) restoreTenures(c *Core) {
-	c.at, c.bookings, c.backfilled, c.preempted = s.At, s.Books, s.Backfilled, s.Preempted
+	c.now, c.bookings, c.backfilled, c.preempted = s.At, s.Books, s.Backfilled, s.Preempted
 	c.vain = vain{s.Vain.Head, s.Vain.Priority, s.Vain.Books, s.Vain.Again}
 	c.tenures, c.ends, c.leaving, c.dismissed = nil, nil, nil, nil
 	if s.Tracked {
@@ -306,6 +360,7 @@ func (s *snapshot) core() (*Core, error) {
 		c.restorePending(d, crowds)
 	}
 	c.holdsUp = c.byID[s.HoldsUp]
+	s.restoreUses(c)
 	s.restoreTenures(c)
 	for _, x := range s.Nowhere {
 		c.nowhere[x] = true
@@ -387,9 +442,9 @@ func (c *Core) restorePending(d pendingDoc, crowds []*crowd) {
 	if p.stale {
 		trees[0] = c.stale
 	}
-	if c.Policy.Name == policyDRF {
+	if c.ownersCompete() {
 		if c.ofOwner[p.AccessKey] == nil {
-			c.ofOwner[p.AccessKey] = c.sorted(older)
+			c.ofOwner[p.AccessKey] = c.sorted(c.turns())
 		}
 		trees = append(trees, c.ofOwner[p.AccessKey])
 	}

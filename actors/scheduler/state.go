@@ -24,7 +24,7 @@ func (a *Agent) candidate() bool { return a.Alive && a.Schedulable }
 // Core is the state of one scaling group's scheduler. Not for concurrent use.
 type Core struct {
 	Group  string
-	Policy protocol.Policy
+	Policy protocol.Policy // the one in use
 	Known  *backendai.KnownSlots
 
 	*Ledger
@@ -35,7 +35,7 @@ type Core struct {
 	queue      *btree.BTreeG[*pending]            // all that wait
 	fresh      *btree.BTreeG[*pending]            // those that the next pass looks at,
 	stale      *btree.BTreeG[*pending]            // but first those that have not failed too often
-	ofOwner    map[string]*btree.BTreeG[*pending] // the same by access key, for drf
+	ofOwner    map[string]*btree.BTreeG[*pending] // the same by access key, where owners compete
 	clock      *btree.BTreeG[*pending]            // those that wait for their start time, by it
 	parked     int
 	spare      *btree.FreeListG[*pending]
@@ -48,6 +48,9 @@ type Core struct {
 	nowhere    map[string]bool                    // sizes of requests for which no agent had room, since anything was freed
 	allocs     map[uuid.UUID]*protocol.Allocation // by kernel
 
+	problem    string // what of the policy that was read last is not understood
+	understood bool   // Policy was, all of it
+
 	changes  uint64   // counts what may make an explanation obsolete
 	holdsUp  *pending // whom blocked is about
 	due      bool     // something has happened that a pass could act on
@@ -56,12 +59,17 @@ type Core struct {
 	owners   map[string]bool
 	sessions map[uuid.UUID]*holding
 	holders  map[string]*holder
-	doubts   map[uuid.UUID]doubt // what the last look at the rows has found to be different
+	now      time.Time       // of the event that is being applied; never goes back
+	uses     map[string]*use // by access key; nil without a fair share
+	halving  halving         // of uses
+	usesTold time.Time
+	// usesWanted: what was written down of the uses is not read yet.
+	usesWanted bool
+	doubts     map[uuid.UUID]doubt // what the last look at the rows has found to be different
 	// agentDoubts are agents' rows that were different then.
 	agentDoubts map[string]protocol.AgentState
 
 	// What backfill and preemption need (tenure.go, reservation.go, preempt.go); all nil where the policy's options ask for neither.
-	at          time.Time // of the last event
 	tenures     map[uuid.UUID]*tenure
 	ends        *btree.BTreeG[*tenure]  // those that end at a known time, by it
 	leaving     map[uuid.UUID]time.Time // kernels whose end was asked for, and when that was heard of
@@ -86,9 +94,10 @@ func NewCore(group string, policy protocol.Policy, known *backendai.KnownSlots) 
 		ofOwner: make(map[string]*btree.BTreeG[*pending]), crowds: make(map[crowdKey]*crowd), watches: make(map[scope]map[string]*watch),
 		dependents: make(map[uuid.UUID]map[*pending]bool), nowhere: make(map[string]bool),
 	}
-	c.queue, c.fresh, c.stale, c.clock = c.sorted(older), c.sorted(older), c.sorted(older), c.sorted(earlier)
+	c.queue, c.fresh, c.stale, c.clock = c.sorted(older), c.sorted(c.lineup()), c.sorted(c.lineup()), c.sorted(earlier)
 	c.regroupHoldings()
 	c.retrack(false)
+	c.regroupUses()
 	return c
 }
 
@@ -126,6 +135,7 @@ func (c *Core) allocate(a *protocol.Allocation) {
 		c.occupy(agent, agent.Occupied.Add(a.Slots))
 	}
 	c.hold(a.SessionID, a.AccessKey, a.Slots, 1)
+	c.startUsing(a)
 	c.touched[a.Agent] = true
 	c.bookings++
 	c.track(a)
@@ -150,6 +160,7 @@ func (c *Core) free(kernel uuid.UUID) {
 	if c.sessions != nil {
 		c.hold(a.SessionID, a.AccessKey, negative(a.Slots), -1)
 	}
+	c.using(a.AccessKey, a.Slots, -1, true)
 	c.touched[a.Agent] = true
 	if a.CountsForUser {
 		c.charge(a, a.Slots, 1, true)

@@ -59,7 +59,7 @@ func (c *Core) track(a *protocol.Allocation) {
 		return
 	}
 	if !a.CountsForUser {
-		c.leaving[a.KernelID] = c.at
+		c.leaving[a.KernelID] = c.now
 		if t := c.tenures[a.SessionID]; t != nil {
 			t.ending = true
 		}

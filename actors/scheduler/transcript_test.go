@@ -3,6 +3,7 @@ package scheduler
 import (
 	"crypto/md5"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -53,35 +54,34 @@ func (s *stage) id(name string) uuid.UUID {
 }
 
 func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
+	var used strings.Builder
 	switch d.Cmd {
 	case "reset": // a new group; args: its policy
 		s.reset()
-		p := protocol.Policy{Name: "fifo"}
-		for _, a := range d.CmdArgs {
-			switch a.Key {
-			case "skip":
-				a.Scan(t, 0, &p.RetriesToSkip)
-			case "timeout":
-				p.PendingTimeout, _ = time.ParseDuration(a.Vals[0])
-			case "slots":
-				var declared []backendai.KnownSlot
-				for _, v := range a.Vals {
-					declared = append(declared, backendai.KnownSlot{Name: backendai.SlotName(v), Type: backendai.SlotCount})
-				}
-				s.known = backendai.NewKnownSlots(declared...)
-			case "backfill":
-				p.Options.Backfill = true
-			case "preemption":
-				p.Options.Preemption = true
-				if len(a.Vals) > 0 {
-					p.Options.PreemptionMinRuntime, _ = time.ParseDuration(a.Vals[0])
-				}
-			default:
-				p.Name = a.Key
-			}
-		}
+		read := s.policy(t, d)
 		s.core.Known = s.known
-		s.core.Apply(&protocol.PolicyChanged{Policy: p}, s.now)
+		s.core.Apply(read, s.now)
+		if s.core.WantsUses() {
+			s.core.takeUses(nil)
+		}
+	case "policy": // what an administrator has made of it; problem says what is not understood
+		s.core.Apply(s.policy(t, d), s.now)
+		return s.core.policyNote() + "\n"
+	case "reprioritize":
+		for _, a := range d.CmdArgs {
+			var n int
+			a.Scan(t, 0, &n)
+			w := s.core.byID[s.id(a.Key)].Wishes
+			w.Priority = n
+			s.core.Apply(&protocol.WishesChanged{SessionID: s.id(a.Key), Wishes: w}, s.now)
+		}
+	case "used": // what owners have used as a share of the group for a time, in seconds
+		for _, owner := range slices.Sorted(maps.Keys(s.core.uses)) {
+			fmt.Fprintf(&used, "%s: %.1f s\n", owner, s.core.useOf(owner, s.core.index.capacity(s.core.agents, s.core.order), s.now))
+		}
+		return used.String()
+	case "takeover": // another scheduler, that knows what was written down and what the rows have
+		return s.takeover()
 	case "agents":
 		for line := range strings.Lines(d.Input) {
 			s.agent(strings.Fields(line))
@@ -174,6 +174,64 @@ func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
 		t.Fatalf("unknown command %s", d.Cmd)
 	}
 	return ""
+}
+
+// policy reads a policy with its options: fifo skip=2 timeout=1m priority share=10m spread problem=text slots=(cuda.device)
+func (s *stage) policy(t *testing.T, d *datadriven.TestData) *protocol.PolicyChanged {
+	read := &protocol.PolicyChanged{Policy: protocol.Policy{Name: "fifo"}}
+	p := &read.Policy
+	for _, a := range d.CmdArgs {
+		switch a.Key {
+		case "skip":
+			a.Scan(t, 0, &p.RetriesToSkip)
+		case "timeout":
+			p.PendingTimeout, _ = time.ParseDuration(a.Vals[0])
+		case "slots":
+			var declared []backendai.KnownSlot
+			for _, v := range a.Vals {
+				declared = append(declared, backendai.KnownSlot{Name: backendai.SlotName(v), Type: backendai.SlotCount})
+			}
+			s.known = backendai.NewKnownSlots(declared...)
+		case "priority":
+			p.Options.Priority = true
+		case "share":
+			p.Options.FairShareHalfLife, _ = time.ParseDuration(a.Vals[0])
+		case "backfill":
+			p.Options.Backfill = true
+		case "preemption":
+			p.Options.Preemption = true
+			if len(a.Vals) > 0 {
+				p.Options.PreemptionMinRuntime, _ = time.ParseDuration(a.Vals[0])
+			}
+		case "spread", "pack":
+			p.Options.Placement = a.Key
+		case "problem":
+			read.Problem = strings.Join(a.Vals, " ")
+		default:
+			p.Name = a.Key
+		}
+	}
+	return read
+}
+
+// takeover replaces the core by one that has read what the old one has written: what owners have used, agents, kernels.
+func (s *stage) takeover() string {
+	rows := &protocol.SchedulerLoaded{Policy: s.core.Policy, Known: s.known, UsesRead: true}
+	for _, e := range s.core.Uses(s.now) {
+		rows.Uses = append(rows.Uses, e.(Used).Past)
+	}
+	for _, a := range s.core.Agents() {
+		rows.Agents = append(rows.Agents, a.AgentState)
+	}
+	for _, a := range s.core.allocs {
+		since := *a
+		since.Since = s.now.Add(-time.Hour) // it runs since long before that was written
+		rows.Allocations = append(rows.Allocations, &since)
+	}
+	s.core.queue.Ascend(func(p *pending) bool { rows.Pending = append(rows.Pending, p.PendingSession); return true })
+	s.core = NewCore("default", protocol.Policy{}, nil)
+	s.core.Apply(rows, s.now)
+	return fmt.Sprintf("%d written\n", len(rows.Uses))
 }
 
 // agent reads: id cpu=4 mem=8g | cpu=2 mem=4g arch=x dead excluded. What is behind the bar is taken by others.

@@ -111,9 +111,13 @@ func (t *tree) joinAll() {
 
 // may tells whether an agent below the node could have all that is wanted.
 func (t *tree) may(node int, wants []want) bool {
-	at := node * t.width
+	return may(t.most, node*t.width, wants)
+}
+
+// may tells whether bounds, from a place on, let a request through.
+func may(most []float64, at int, wants []want) bool {
 	for _, w := range wants {
-		if w.amount > t.most[at+w.column] {
+		if w.amount > most[at+w.column] {
 			return false
 		}
 	}

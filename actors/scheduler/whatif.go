@@ -3,6 +3,7 @@ package scheduler
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -197,7 +198,7 @@ func (c *Core) sessionsOn(agent string) []uuid.UUID {
 
 // ChangeKinds are those that can be asked about.
 var ChangeKinds = []ChangeKind{FewerSlots, OtherArchitecture, SessionEnds, OthersWithdrawn, QuotaRaised, AccessGranted, DependenciesSucceed, TimePasses,
-	AgentSchedulable, AgentDrained, PolicyChosen}
+	AgentSchedulable, AgentDrained, PolicyChosen, PriorityRaised}
 
 // ParseChanges reads a list of changes as administrators write it, and checks that each says all that its kind needs.
 // Errors: InvalidArgument.
@@ -258,7 +259,13 @@ func (ch Change) check() error {
 	case AgentSchedulable, AgentDrained:
 		return need(ch.Agent != "", "agent")
 	case PolicyChosen:
+		if ch.Policy != nil && !slices.Contains([]string{"", placeSpread, placePack}, ch.Policy.Options.Placement) {
+			return need(false, "a policy whose placement is spread or pack")
+		}
 		return need(ch.Policy != nil && ch.Policy.Name != "", "policy (an object with a name)")
+	case PriorityRaised:
+		return need(ch.Session != uuid.Nil && ch.Priority != nil && *ch.Priority >= -protocol.MaxPriority && *ch.Priority <= protocol.MaxPriority,
+			fmt.Sprintf("session and priority (from %d to %d)", -protocol.MaxPriority, protocol.MaxPriority))
 	}
 	return backendai.Errorf(backendai.InvalidArgument, "There is no change of the kind %s; the kinds are %s.", backendai.Repr(string(ch.Kind)), kindNames())
 }

@@ -17,6 +17,8 @@ type Answer struct {
 	Explanation
 	// Sentences say the reasons to people.
 	Sentences []string `json:"sentences"`
+	// Note tells that the scaling group's options are not those that were written; absent otherwise.
+	Note string `json:"note,omitempty"`
 	// Changes would each, alone, start the session now.
 	Changes []ToldChange `json:"changes"`
 }
@@ -33,7 +35,7 @@ func (c *Core) answerOf(e Explanation, now time.Time) ([]byte, error) {
 	if at, basis, ok := c.Estimate(e.SessionID, now); ok {
 		e.Estimate = estimated(at, basis)
 	}
-	return json.Marshal(Answer{Explanation: e, Sentences: append([]string{}, e.Sentences()...), Changes: told(c.Counterfactual(e.SessionID, now))})
+	return json.Marshal(Answer{Explanation: e, Sentences: append([]string{}, e.Sentences()...), Note: c.policyNote(), Changes: told(c.Counterfactual(e.SessionID, now))})
 }
 
 // why explains a session's wait. The changes are thought through on a copy, beside the scheduler's own work.
@@ -48,7 +50,7 @@ func (a *Actor) why(m *protocol.Why) {
 	}
 	if m.Brief {
 		e.Reasons = append([]Reason{}, e.Reasons...)
-		doc, err := json.Marshal(Answer{Explanation: e, Sentences: append([]string{}, e.Sentences()...), Changes: []ToldChange{}})
+		doc, err := json.Marshal(Answer{Explanation: e, Sentences: append([]string{}, e.Sentences()...), Note: a.core.policyNote(), Changes: []ToldChange{}})
 		ask.Reply(a.svc.System.Root, m.Reply, doc, err)
 		return
 	}

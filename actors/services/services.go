@@ -79,8 +79,8 @@ type Store interface {
 	Scheduler(ctx context.Context, scalingGroup string) (*protocol.SchedulerLoaded, error)
 	// ScalingGroups lists the names of all scaling groups.
 	ScalingGroups(ctx context.Context) ([]string, error)
-	// Policy reads how a scaling group schedules now.
-	Policy(ctx context.Context, scalingGroup string) (protocol.Policy, error)
+	// Policy reads how a scaling group schedules now, and what of it is not understood.
+	Policy(ctx context.Context, scalingGroup string) (*protocol.PolicyChanged, error)
 	// Limits reads the quotas and rights that bind an owner.
 	Limits(ctx context.Context, owner protocol.Owner) (protocol.Limits, error)
 	// Dependencies reads what a pending session waits for.

@@ -209,6 +209,8 @@ func (a *Actor) perform(effect outbox.Effect) {
 		a.timer(e)
 	case Renamed:
 		a.core.RenameCommitted()
+	case Reprioritized:
+		a.core.PriorityCommitted()
 	case Stored:
 		for _, to := range a.core.CreateCommitted() {
 			ask.Reply(a.ctx, to, &protocol.Enqueued{SessionID: a.core.ID}, nil)

@@ -34,6 +34,7 @@ const (
 	labelCreate  = "create"
 	labelPlace   = "place"
 	labelRename  = "rename"
+	labelWishes  = "priority"
 	labelAttempt = "attempt"
 	labelCancel  = "cancel"
 )
@@ -167,6 +168,8 @@ type Core struct {
 	restarting int
 	renameTo   protocol.ReplyTo
 	oldName    string
+	priorityTo protocol.ReplyTo
+	oldOpts    []json.RawMessage // of the members, while a change of the priority is being written
 	reason     string
 	failure    *protocol.StartFailure // of the launch as a whole
 }
@@ -243,6 +246,8 @@ func (c *Core) Step(event any) []outbox.Effect {
 		return c.restart(e)
 	case *protocol.Rename:
 		return c.rename(e)
+	case *protocol.Reprioritize:
+		return c.reprioritize(e)
 	case *protocol.Invoke:
 		return c.invoke(e)
 	case *protocol.Reach:

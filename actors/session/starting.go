@@ -226,6 +226,8 @@ func (c *Core) refused(e *outbox.Refused) []outbox.Effect {
 			return []outbox.Effect{Answer{To: to, Err: backendai.Errorf(backendai.ServiceUnavailable, "The session could not be renamed now; try again.").WithCause(e.Err)}, Deposed{}}
 		}
 		return []outbox.Effect{Answer{To: to, Err: backendai.Internal(e.Err)}}
+	case e.Label == labelWishes:
+		return c.priorityRefused(e.Err)
 	case errors.Is(e.Err, journal.ErrDeposed), errors.Is(e.Err, journal.ErrStopped):
 		return []outbox.Effect{Deposed{}}
 	}

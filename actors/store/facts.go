@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,6 +31,10 @@ type Facts struct {
 	quotas   *changes.Cache[protocol.Owner, *live.Quota]
 	personal *changes.Cache[protocol.Owner, *live.Personal]
 
+	policies *changes.Cache[string, protocol.Policy]
+	// good are the options of scaling groups that were understood last: schedulers go on with those, too.
+	good sync.Map // by name, protocol.Policy
+
 	dotFolders *changes.Cache[folderReader, []enqueue.Folder]
 }
 
@@ -37,6 +42,7 @@ type Facts struct {
 const (
 	mostImages = 2_000
 	mostOwners = 10_000
+	mostGroups = 1_000
 )
 
 // NewFacts makes the reader and subscribes its caches.
@@ -55,6 +61,8 @@ func NewFacts(pool *pgxpool.Pool, settings Settings, a *accounts.Accounts, s *St
 	f.personal = changes.NewCache(mostOwners, func(ctx context.Context, o protocol.Owner) (*live.Personal, error) {
 		return live.ReadPersonal(ctx, pool, o.AccessKey, o.GroupID, o.DomainName)
 	})
+	f.policies = changes.NewCache(mostGroups, f.readPolicy)
+	l.Subscribe(f.policies.Drop, "scaling_groups")
 	l.Subscribe(f.images.Drop, "images", "image_aliases")
 	l.Subscribe(f.quotas.Drop, "keypairs", "keypair_resource_policies", "groups", "domains", "scaling_groups", "sgroups_for_domains", "sgroups_for_groups", "sgroups_for_keypairs")
 	l.Subscribe(f.personal.Drop, "keypairs", "groups", "domains")
@@ -124,6 +132,9 @@ func (f *Facts) ownerFacts(ctx context.Context, facts *enqueue.Facts, r *enqueue
 		facts.ScalingGroups = append(facts.ScalingGroups, name)
 	}
 	slices.Sort(facts.ScalingGroups)
+	if err := f.queueFacts(ctx, facts, r); err != nil {
+		return err
+	}
 	personal, err := f.personal.Get(ctx, owner)
 	if err != nil {
 		return err
@@ -148,6 +159,43 @@ func (f *Facts) ownerFacts(ctx context.Context, facts *enqueue.Facts, r *enqueue
 		facts.Dependencies = append(facts.Dependencies, d)
 	}
 	return nil
+}
+
+// queueFacts reads what the scaling group's options say of requests, and how many wait there where that is bounded.
+func (f *Facts) queueFacts(ctx context.Context, facts *enqueue.Facts, r *enqueue.Request) error {
+	group, err := enqueue.ScalingGroupOf(r, facts)
+	if err != nil {
+		return nil // the plan refuses it
+	}
+	if facts.Options, err = f.Options(ctx, group); err != nil {
+		return err
+	}
+	if facts.Options.MaxPending > 0 || facts.Options.MaxPendingPerKeypair > 0 {
+		facts.Waiting.All, facts.Waiting.Own, err = live.Waiting(ctx, f.pool, group, facts.Owner.AccessKey)
+	}
+	return err
+}
+
+// Options are a scaling group's options as far as they bear on requests; the last good ones where those that were written are not
+// understood, as its scheduler has it.
+func (f *Facts) Options(ctx context.Context, scalingGroup string) (protocol.Options, error) {
+	p, err := f.policies.Get(ctx, scalingGroup)
+	return p.Options, err
+}
+
+func (f *Facts) readPolicy(ctx context.Context, scalingGroup string) (protocol.Policy, error) {
+	read, err := f.store.Policy(ctx, scalingGroup)
+	if err != nil {
+		return protocol.Policy{}, err
+	}
+	if read.Problem == "" {
+		f.good.Store(scalingGroup, read.Policy)
+		return read.Policy, nil
+	}
+	if good, ok := f.good.Load(scalingGroup); ok {
+		return good.(protocol.Policy), nil
+	}
+	return read.Policy, nil
 }
 
 // dependency resolves a reference among all sessions, dead or alive; the newest counts (spec/scheduling-lifecycle §4.3).

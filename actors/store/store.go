@@ -36,6 +36,9 @@ type Settings interface {
 	SchedulerOptions(policy string) map[string]any
 }
 
+// forgottenAfter is after how many half-lives nothing of an owner's use is left that could count: 2⁻²⁰.
+const forgottenAfter = 20
+
 // Store is services.Store.
 type Store struct {
 	pool     *pgxpool.Pool
@@ -135,7 +138,7 @@ func (s *Store) Scheduler(ctx context.Context, scalingGroup string) (*protocol.S
 	if err != nil {
 		return nil, err
 	}
-	loaded := &protocol.SchedulerLoaded{Policy: policy, Known: s.settings.KnownSlots()}
+	loaded := &protocol.SchedulerLoaded{Policy: policy.Policy, Problem: policy.Problem, Known: s.settings.KnownSlots()}
 	agents, err := live.GroupAgents(ctx, s.pool, scalingGroup)
 	if err != nil {
 		return nil, err
@@ -165,6 +168,16 @@ func (s *Store) Scheduler(ctx context.Context, scalingGroup string) (*protocol.S
 			}
 		}
 		loaded.Allocations = append(loaded.Allocations, a)
+	}
+	if h := policy.Policy.Options.FairShareHalfLife; h > 0 {
+		uses, err := live.PastUses(ctx, s.pool, scalingGroup, time.Now().Add(-forgottenAfter*min(h, longest)))
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range uses {
+			loaded.Uses = append(loaded.Uses, protocol.PastUse{AccessKey: u.AccessKey, SlotSeconds: u.SlotSeconds, At: u.At})
+		}
+		loaded.UsesRead = true
 	}
 	queue, err := live.Queue(ctx, s.pool, scalingGroup)
 	if err != nil {
@@ -265,49 +278,16 @@ func (s *Store) Dependencies(ctx context.Context, session uuid.UUID) ([]protocol
 }
 
 // Policy reads how a scaling group schedules: the options of the policy under etcd, overlaid by the group's own.
-func (s *Store) Policy(ctx context.Context, scalingGroup string) (protocol.Policy, error) {
+func (s *Store) Policy(ctx context.Context, scalingGroup string) (*protocol.PolicyChanged, error) {
 	g, err := live.Group(ctx, s.pool, scalingGroup)
 	if err != nil {
-		return protocol.Policy{}, err
+		return nil, err
 	}
 	if g == nil {
-		return protocol.Policy{}, fmt.Errorf("there is no scaling group %q", scalingGroup)
+		return nil, fmt.Errorf("there is no scaling group %q", scalingGroup)
 	}
-	p := protocol.Policy{Name: g.Scheduler}
-	var opts struct {
-		PendingTimeout json.RawMessage `json:"pending_timeout"`
-		Config         map[string]any  `json:"config"`
-	}
-	if err := json.Unmarshal(orObject(g.SchedulerOpts), &opts); err != nil {
-		s.log.Warn("a scaling group's scheduler_opts are not understood; the defaults are used", "scaling_group", scalingGroup, "error", err)
-	}
-	if p.PendingTimeout, err = duration(opts.PendingTimeout); err != nil {
-		s.log.Warn("a scaling group's pending_timeout is not understood; there is none then", "scaling_group", scalingGroup, "error", err)
-	}
-	config := s.settings.SchedulerOptions(g.Scheduler)
-	merged := make(map[string]any, len(config)+len(opts.Config))
-	for k, v := range config {
-		merged[k] = v
-	}
-	for k, v := range opts.Config {
-		merged[k] = v
-	}
-	if v, ok := merged["num_retries_to_skip"]; ok {
-		n, err := wholeNumber(v)
-		if err != nil || n < 0 {
-			s.log.Warn("num_retries_to_skip must be a whole number that is not negative; 0 is used", "scaling_group", scalingGroup, "value", v)
-			n = 0
-		}
-		p.RetriesToSkip = n
-	}
-	return p, nil
-}
-
-func orObject(doc json.RawMessage) []byte {
-	if len(doc) == 0 {
-		return []byte(`{}`)
-	}
-	return doc
+	policy, problems := policyOf(g.Scheduler, g.SchedulerOpts, s.settings.SchedulerOptions(g.Scheduler))
+	return &protocol.PolicyChanged{Policy: policy, Problem: told(problems)}, nil
 }
 
 // Launch reads images and policy of a session that starts.
@@ -349,35 +329,4 @@ func (s *Store) LaunchImage(im live.Image) protocol.LaunchImage {
 		li.RegistryURL, li.Username, li.Password = url, user, protocol.Secret(password)
 	}
 	return li
-}
-
-// duration reads seconds as a number, or a text such as "1.5h" with the units w, d, h, m, s.
-func duration(raw json.RawMessage) (time.Duration, error) {
-	if len(raw) == 0 || string(raw) == "null" {
-		return 0, nil
-	}
-	var seconds float64
-	if json.Unmarshal(raw, &seconds) == nil {
-		return time.Duration(seconds * float64(time.Second)), nil
-	}
-	var text string
-	if err := json.Unmarshal(raw, &text); err != nil {
-		return 0, err
-	}
-	return backendai.ParseDuration(text)
-}
-
-func wholeNumber(v any) (int, error) {
-	var n int
-	switch v := v.(type) {
-	case float64:
-		if n = int(v); float64(n) == v {
-			return n, nil
-		}
-	case string:
-		if _, err := fmt.Sscanf(v, "%d", &n); err == nil && fmt.Sprint(n) == v {
-			return n, nil
-		}
-	}
-	return 0, fmt.Errorf("%v is not a whole number", v)
 }

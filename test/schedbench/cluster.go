@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
@@ -53,11 +52,30 @@ type world struct {
 	sizes   []backendai.ResourceSlots
 }
 
-// newWorld makes agents under a policy: its name, and behind each + an option that is on.
+// policyOf is a policy by its name, with an option behind each plus: fifo+spread+backfill.
+func policyOf(name string) protocol.Policy {
+	words := strings.Split(name, "+")
+	p := protocol.Policy{Name: words[0]}
+	for _, option := range words[1:] {
+		switch o := &p.Options; option {
+		case "priority":
+			o.Priority = true
+		case "share":
+			o.FairShareHalfLife = 24 * time.Hour
+		case "spread", "pack":
+			o.Placement = option
+		case "backfill":
+			o.Backfill = true
+		case "preemption":
+			o.Preemption = true
+		}
+	}
+	return p
+}
+
 func newWorld(policy string, agents int) *world {
-	words := strings.Split(policy, "+")
-	o := protocol.Options{Backfill: slices.Contains(words, "backfill"), Preemption: slices.Contains(words, "preemption")}
-	w := &world{options: o, core: scheduler.NewCore(group, protocol.Policy{Name: words[0], Options: o}, known), r: rand.New(rand.NewPCG(1, 2)),
+	p := policyOf(policy)
+	w := &world{options: p.Options, core: scheduler.NewCore(group, p, known), r: rand.New(rand.NewPCG(1, 2)),
 		now: time.Date(2022, 5, 1, 0, 0, 0, 0, time.UTC), queued: make(map[uuid.UUID][]uuid.UUID),
 		slots: make(map[uuid.UUID]backendai.ResourceSlots)}
 	for i := range agents {
@@ -98,6 +116,7 @@ func (w *world) session() protocol.PendingSession {
 	s := protocol.PendingSession{ID: w.id(), Type: backendai.Interactive, AccessKey: fmt.Sprintf("AKIA%04d", w.r.IntN(200)),
 		GroupID: uuid.UUID{byte(w.r.IntN(20))}, DomainName: "default", ScalingGroup: group, ClusterMode: backendai.SingleNode, CreatedAt: w.now,
 		Limits: protocol.Limits{MaxConcurrentSessions: 1 << 20, Keypair: unlimited, Group: unlimited, Domain: unlimited, ScalingGroups: rights}}
+	s.Wishes.Priority = len(w.queued) % 5 // without chance, so that all policies see the same sessions
 	n := 1
 	if w.r.IntN(20) == 0 {
 		n, s.ClusterMode = 2+w.r.IntN(7), backendai.MultiNode

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 type Result struct {
 	Processor  string       `json:"processor"`
 	Throughput []Throughput `json:"throughput"`
+	Options    []Throughput `json:"options"` // what the original's schedulers don't have, 5,000 agents
 	ByQueue    []Throughput `json:"by_queue"`
 	ParkedCost float64      `json:"parked_cost"` // the part of the throughput that 100,000 parked sessions take, fifo, 5,000 agents
 	Gangs      []Gang       `json:"gangs"`
@@ -25,6 +27,8 @@ type Result struct {
 }
 
 var policies = []string{"fifo", "lifo", "mof", "drf"}
+
+var options = []string{"fifo+priority", "fifo+share", "fifo+spread", "fifo+pack"}
 
 func main() {
 	format := flag.String("format", "text", "text or json")
@@ -64,6 +68,9 @@ func measure(during time.Duration, jobs int) *Result {
 			r.Throughput = append(r.Throughput, throughput(policy, agents, 10_000, 0, during))
 		}
 	}
+	for _, policy := range options {
+		r.Options = append(r.Options, throughput(policy, 5000, 10_000, 0, during))
+	}
 	for _, pending := range []int{100, 1000, 10_000, 100_000} {
 		r.ByQueue = append(r.ByQueue, throughput("fifo", 5000, pending, 0, during))
 	}
@@ -86,6 +93,9 @@ func measure(during time.Duration, jobs int) *Result {
 		if policy == "fifo" {
 			r.Trace = append(r.Trace, play(protocol.Policy{Name: policy, RetriesToSkip: 3}, "fifo, skip 3", jobs, machines))
 		}
+	}
+	for _, policy := range []string{"fifo+share", "fifo+pack", "fifo+spread"} {
+		r.Trace = append(r.Trace, play(policyOf(policy), policy, jobs, machines))
 	}
 	return r
 }
@@ -129,7 +139,7 @@ func draw(r *Result, folder string) error {
 func print(r *Result) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "policy\tagents\tpending\tdecisions/s\tfilling/s\t")
-	for _, t := range append(r.Throughput, r.ByQueue...) {
+	for _, t := range slices.Concat(r.Throughput, r.Options, r.ByQueue) {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t%.0f\t\n", t.Policy, t.Agents, t.Pending, t.PerSecond, t.FillRate)
 	}
 	w.Flush()

@@ -11,14 +11,14 @@ import (
 // registered are the messages that go to other nodes. A new one is added here; a test finds those that were forgotten.
 var registered = []any{
 	// To sessions.
-	&protocol.Create{}, &protocol.AwaitStart{}, &protocol.Destroy{}, &protocol.Restart{}, &protocol.Rename{}, &protocol.Invoke{},
+	&protocol.Create{}, &protocol.AwaitStart{}, &protocol.Destroy{}, &protocol.Restart{}, &protocol.Rename{}, &protocol.Reprioritize{}, &protocol.Invoke{},
 	&protocol.KernelLog{}, &protocol.Placement{}, &protocol.Attempt{}, &protocol.TimedOut{}, &protocol.Preempt{}, &protocol.Requeue{}, &protocol.AgentEvent{},
 	&protocol.Reconcile{},
 
 	// To schedulers.
 	&protocol.Enqueue{}, &protocol.Withdraw{}, &protocol.Placed{}, &protocol.Settle{}, &protocol.Ending{}, &protocol.Release{},
 	&protocol.DependencyDone{}, &protocol.Why{}, &protocol.WhyAfter{}, &protocol.PlanSession{}, &protocol.WhatIf{}, &protocol.SchedulerRecord{},
-	&protocol.Recount{}, &protocol.Reach{}, &protocol.Reached{}, &protocol.LimitsChanged{}, &protocol.PolicyChanged{}, &protocol.AgentState{},
+	&protocol.Recount{}, &protocol.Reach{}, &protocol.Reached{}, &protocol.LimitsChanged{}, &protocol.WishesChanged{}, &protocol.PolicyChanged{}, &protocol.PolicyStale{}, &protocol.AgentState{},
 
 	// To agents' twins, and their answers.
 	&protocol.Heartbeat{}, &protocol.AgentJoined{}, &protocol.AgentLeft{}, &protocol.SetSchedulable{}, &protocol.Call{}, &protocol.CallResult{},

@@ -26,6 +26,7 @@ type Wait struct {
 	Waiting   int               `json:"waiting,omitempty"`
 	Retries   int               `json:"retries,omitempty"`
 	Sentences []string          `json:"sentences"`
+	Note      string            `json:"note,omitempty"` // the scaling group's options are not those that were written
 	Reasons   []json.RawMessage `json:"reasons"`
 	Changes   []json.RawMessage `json:"changes"`
 }
@@ -168,6 +169,9 @@ func (w Wait) write(out io.Writer) error {
 	}
 	for _, s := range w.Sentences {
 		fmt.Fprintln(out, s)
+	}
+	if w.Note != "" {
+		fmt.Fprintln(out, w.Note)
 	}
 	return writeChanges(out, "It would start now if", w.Changes)
 }

@@ -117,6 +117,7 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	if err := s.startNode(ctx, pool, set, sharedSettings, rows, failures); err != nil {
 		return err
 	}
+	listener.Subscribe(s.node.PoliciesChanged, "scaling_groups") // what has changed before is found by the schedulers' own timers
 	s.api = api.New(api.Config{
 		Addr: s.cfg.Service.Addr.String(), CertFile: s.certFile(), KeyFile: s.keyFile(), Debug: s.cfg.Debug.Enabled,
 	}, api.Deps{

@@ -69,6 +69,8 @@ type Entry struct {
 	Sessions []NewSession
 	Kernels  []*record.KernelPatch
 	Agents   []*AgentPatch
+	// Uses are what owners have used of scaling groups; the entry's guard is that of the group's scheduler.
+	Uses []*record.PastUse
 	// Done is called once, from a writer's goroutine, with nil after the commit. It must not block.
 	Done func(error)
 }

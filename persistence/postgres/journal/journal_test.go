@@ -240,7 +240,7 @@ func TestMaskBits(t *testing.T) {
 		record.FieldStatus: "status ", record.FieldStatusInfo: "status_info", record.FieldStatusData: "status_data", record.FieldStatusChanged: "status_changed",
 		record.FieldTerminatedAt: "terminated_at", record.FieldPlacement: "agent_addr", record.FieldContainer: "service_ports", record.FieldOccupied: "occupied_slots",
 		record.FieldDevices: "attached_devices", record.FieldLastStat: "last_stat", record.FieldContainerLog: "container_log", record.FieldResult: "result",
-		record.FieldSessionName: "session_name", record.FieldNumQueries: "num_queries",
+		record.FieldSessionName: "session_name", record.FieldNumQueries: "num_queries", record.FieldResourceOpts: "resource_opts",
 	} {
 		want := "p.mask & " + strconv.Itoa(int(field)) + " <> 0"
 		found := false
@@ -252,6 +252,42 @@ func TestMaskBits(t *testing.T) {
 		if !found {
 			t.Errorf("no column %s under %s", column, want)
 		}
+	}
+}
+
+// The last of what is said of an owner counts, within a batch and after it; a deposed scheduler says nothing any more.
+func TestUses(t *testing.T) {
+	w := newWorld(t)
+	at := time.Date(2022, 3, 1, 12, 0, 0, 0, time.UTC)
+	use := func(key string, cpu float64) *record.PastUse {
+		return &record.PastUse{ScalingGroup: "default", AccessKey: key, SlotSeconds: map[backendai.SlotName]float64{"cpu": cpu}, At: at}
+	}
+	w.submit(&Entry{Guard: w.guard(3), Uses: []*record.PastUse{use("a", 1), use("b", 2)}}, &Entry{Guard: w.guard(3), Uses: []*record.PastUse{use("a", 3.5)}})
+	at = at.Add(time.Minute)
+	old := w.guard(3)
+	if _, err := shards.Take(t.Context(), w.pool, []int32{3}, "another"); err != nil {
+		t.Fatal(err)
+	}
+	errs := w.submit(&Entry{Guard: old, Uses: []*record.PastUse{use("a", 9)}}, &Entry{Guard: Guard{3, old.Epoch + 1}, Uses: []*record.PastUse{use("b", 1e-7)}})
+	if !errors.Is(errs[0], ErrDeposed) || errs[1] != nil {
+		t.Errorf("results %v", errs)
+	}
+	if got := w.text(`SELECT string_agg(concat_ws(' ', scaling_group, access_key, slot_seconds, extract(epoch FROM at)::bigint - 1646136000), ', ' ORDER BY access_key) FROM backendai_actors.past_uses`); got !=
+		`default a {"cpu": 3.5} 0, default b {"cpu": 0.0000001} 60` {
+		t.Errorf("rows %s", got)
+	}
+}
+
+func TestOptionsOfASessionChange(t *testing.T) {
+	w := newWorld(t)
+	k := newKernel("first")
+	w.submit(&Entry{Guard: w.guard(1), Sessions: []NewSession{{Kernels: []*record.Kernel{k}}}})
+	k.ResourceOpts = json.RawMessage(`{"shmem":67108864,"priority":5}`)
+	if err := w.submit(&Entry{Guard: w.guard(1), Kernels: []*record.KernelPatch{{ID: k.ID, Mask: record.FieldResourceOpts, Kernel: *k}}})[0]; err != nil {
+		t.Fatal(err)
+	}
+	if got := w.text(`SELECT concat_ws('|', resource_opts, session_name, occupied_slots->>'cpu') FROM kernels WHERE id = $1`, k.ID); got != `{"shmem": 67108864, "priority": 5}|first|1` {
+		t.Errorf("row %s", got)
 	}
 }
 

@@ -91,7 +91,7 @@ type kernelRow struct {
 const patchTypes = `mask bigint, id uuid, status kernelstatus, status_info text, status_data jsonb, status_changed timestamptz, terminated_at timestamptz,
  agent text, agent_addr text, scaling_group text, container_id text, kernel_host text, repl_in_port int, repl_out_port int, stdin_port int,
  stdout_port int, service_ports jsonb, occupied_slots jsonb, attached_devices jsonb, last_stat jsonb, container_log text,
- result sessionresult, session_name text, num_queries bigint`
+ result sessionresult, session_name text, num_queries bigint, resource_opts jsonb`
 
 // patchRow is a patch as json_to_recordset reads it. Members that are left out read as NULL.
 type patchRow struct {
@@ -119,6 +119,7 @@ type patchRow struct {
 	Result          *string                  `json:"result,omitempty"`
 	SessionName     *string                  `json:"session_name,omitempty"`
 	NumQueries      *int64                   `json:"num_queries,omitempty"`
+	ResourceOpts    json.RawMessage          `json:"resource_opts,omitempty"`
 }
 
 // patchOf renders the fields that a patch's mask names.
@@ -167,6 +168,9 @@ func patchOf(p *record.KernelPatch) patchRow {
 	}
 	if has(record.FieldNumQueries) {
 		r.NumQueries = &k.NumQueries
+	}
+	if has(record.FieldResourceOpts) {
+		r.ResourceOpts = orObject(k.ResourceOpts)
 	}
 	return r
 }

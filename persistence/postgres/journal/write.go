@@ -31,6 +31,9 @@ func write(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map
 	if err != nil {
 		return err
 	}
+	if err := queueUses(&b, batch, refusals); err != nil {
+		return err
+	}
 	// An error ends the batch where it is: this is not reached then.
 	b.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
 		if tag.String() != "COMMIT" {
@@ -172,7 +175,8 @@ const updateKernels = `UPDATE public.kernels k SET
  container_log   = CASE WHEN p.mask & 1024 <> 0 THEN decode(p.container_log, 'base64') ELSE k.container_log END,
  result          = CASE WHEN p.mask & 2048 <> 0 THEN p.result ELSE k.result END,
  session_name    = CASE WHEN p.mask & 4096 <> 0 THEN p.session_name ELSE k.session_name END,
- num_queries     = CASE WHEN p.mask & 8192 <> 0 THEN p.num_queries ELSE k.num_queries END
+ num_queries     = CASE WHEN p.mask & 8192 <> 0 THEN p.num_queries ELSE k.num_queries END,
+ resource_opts   = CASE WHEN p.mask & 16384 <> 0 THEN p.resource_opts ELSE k.resource_opts END
 FROM json_to_recordset($1::json) AS p(` + patchTypes + `)
 WHERE k.id = p.id AND k.id = ANY($2::uuid[])`
 

@@ -249,7 +249,7 @@ func begin(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map
 // guards lists the shards an entry stands under; an entry without rows has none, unless it wants to be sure.
 func (e *Entry) guards() []Guard {
 	switch {
-	case !e.Sure && len(e.Sessions) == 0 && len(e.Kernels) == 0 && len(e.Agents) == 0:
+	case !e.Sure && len(e.Sessions) == 0 && len(e.Kernels) == 0 && len(e.Agents) == 0 && len(e.Uses) == 0:
 		return nil
 	case e.Also != nil:
 		return []Guard{e.Guard, *e.Also}

@@ -94,6 +94,7 @@ const (
 	FieldResult
 	FieldSessionName
 	FieldNumQueries
+	FieldResourceOpts
 )
 
 // KernelPatch changes the columns in Mask of one kernel's row to the values in
@@ -131,6 +132,7 @@ func (p *KernelPatch) Merge(later *KernelPatch) {
 		{FieldResult, func() { k.Result = l.Result }},
 		{FieldSessionName, func() { k.SessionName = l.SessionName }},
 		{FieldNumQueries, func() { k.NumQueries = l.NumQueries }},
+		{FieldResourceOpts, func() { k.ResourceOpts = l.ResourceOpts }},
 	} {
 		if later.Mask&f.field != 0 {
 			f.copy()
