@@ -408,6 +408,9 @@ func testDeposedNodeDoesNothing(t *testing.T, etcd *etcdtest.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.eventually("what it has begun to write is written", func() bool {
+		return s.text(`SELECT num_queries::text FROM kernels WHERE id = $1`, old) == "1"
+	})
 	s.deaf(a)
 	s.cutOff(a)
 	s.eventually("b owns all shards", func() bool { return len(b.owned()) == manyShards })
