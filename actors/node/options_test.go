@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	backendai "backend.ai/manager"
+	"backend.ai/manager/actors/inspector"
 	"backend.ai/manager/actors/protocol"
 )
 
@@ -76,6 +77,10 @@ func TestOptionsOfAScalingGroup(t *testing.T) {
 	}
 	w.eventually("the other goes first", func() bool {
 		return strings.Contains(strings.Join(w.why(first).Sentences, " "), "1 session of higher priority is looked at first.")
+	})
+	w.eventually("what was used is known", func() bool {
+		list, _ := w.node.Inspector().List(inspector.Filter{Kind: inspector.KindScheduler, ID: "default"}, 1)
+		return len(list) == 1 && list[0].Facts["fair_share_owners"] == 1
 	})
 	w.options(`{"config": {"priority": "of course"}}`)
 	w.eventually("what is not understood is told", func() bool {

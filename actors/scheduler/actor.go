@@ -201,6 +201,9 @@ func (a *Actor) Facts() map[string]any {
 	if problem := a.core.PolicyProblem(); problem != "" {
 		facts["policy_problem"] = problem
 	}
+	if a.core.uses != nil && !a.core.usesWanted {
+		facts["fair_share_owners"] = len(a.core.uses)
+	}
 	return facts
 }
 

@@ -169,7 +169,11 @@ func (s *Store) Scheduler(ctx context.Context, scalingGroup string) (*protocol.S
 		}
 		loaded.Allocations = append(loaded.Allocations, a)
 	}
-	if h := policy.Policy.Options.FairShareHalfLife; h > 0 {
+	h := policy.Policy.Options.FairShareHalfLife
+	if policy.Problem != "" { // the scheduler may go on with other options, which are not known here
+		h = longest
+	}
+	if h > 0 {
 		uses, err := live.PastUses(ctx, s.pool, scalingGroup, time.Now().Add(-forgottenAfter*min(h, longest)))
 		if err != nil {
 			return nil, err

@@ -110,8 +110,8 @@ func TestASchedulerStartsWithWhatWasUsed(t *testing.T) {
 		t.Errorf("uses (-want +got):\n%s", d)
 	}
 	execute(t, pool, `UPDATE scaling_groups SET scheduler_opts = '{"config": {"fair_share_half_life": "ten minutes"}}' WHERE name = 'default'`)
-	if rows := load(); rows.Problem == "" {
-		t.Error("what is not understood is not told")
+	if rows := load(); rows.Problem == "" || !rows.UsesRead || len(rows.Uses) != 2 {
+		t.Error("what is not understood is not told, or what it may be about not read")
 	}
 }
 
