@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 
 func newRoot() *cobra.Command {
 	root := console.Group("backend.ai", "Run compute sessions on shared machines",
-		up.Command(), mgr.Command(), client.Run(), client.Ps(), client.Rm(), client.Logs(), client.Why(), client.PlanCommand())
+		up.Command(), mgr.Command(), client.Run(), client.Ps(), client.Rm(), client.Logs(), client.Why(), client.PlanCommand(), client.Priority())
 	root.Long = `backend.ai runs compute sessions on shared machines.
 
   backend.ai up                          a whole cluster on this machine

@@ -28,6 +28,8 @@ type Node interface {
 type Facts interface {
 	Read(ctx context.Context, r *enqueue.Request, owner enqueue.Owner) (*enqueue.Facts, error)
 	Folders(ctx context.Context, names []string, owner enqueue.Owner, role backendai.UserRole) ([]enqueue.Folder, error)
+	// Options are what a scaling group's scheduler does beyond the original's.
+	Options(ctx context.Context, scalingGroup string) (protocol.Options, error)
 }
 
 // Resource is /session.
@@ -65,6 +67,7 @@ func (s *Resource) Register(r *api.Router) {
 	r.GET("/{session}/download", s.download, api.ReadAllowed, api.Auth, api.Waits)
 	r.GET("/{session}/download_single", s.downloadSingle, api.ReadAllowed, api.Auth, api.Waits)
 	r.GET("/{session}/files", s.files, api.ReadAllowed, api.Auth, api.Waits)
+	r.POST("/{session}/priority", s.priority, api.AllAllowed, api.Auth)
 	r.GET("/{session}/why", s.why, api.ReadAllowed, api.Auth, api.Waits)
 	r.GET("/{session}/why/stream", s.whyStream, api.ReadAllowed, api.Auth)
 	r.GET("/{session}/logs", s.logs, api.ReadAllowed, api.Auth, api.Waits)

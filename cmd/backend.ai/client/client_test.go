@@ -102,7 +102,7 @@ func session(status string, exit string) func(string) (int, string) {
 
 func command(t *testing.T, stdin string, args ...string) (int, string, string) {
 	t.Helper()
-	root := console.Group("backend.ai", "", Run(), Ps(), Rm(), Logs(), Why(), PlanCommand())
+	root := console.Group("backend.ai", "", Run(), Ps(), Rm(), Logs(), Why(), PlanCommand(), Priority())
 	console.Prepare(root)
 	var out, errs bytes.Buffer
 	root.SetIn(strings.NewReader(stdin))

@@ -192,7 +192,7 @@ func (s *Server) startSettings(ctx context.Context) (*shared.Settings, error) {
 
 // startDatabase connects and checks that the schema is there.
 func (s *Server) startDatabase(ctx context.Context) (*pgxpool.Pool, error) {
-	pool, err := s.connect(ctx, "database", s.cfg.Actors.DBConnections)
+	pool, err := s.connect(ctx, "database", s.cfg.Actors.DBConnections, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -204,10 +204,10 @@ func (s *Server) startDatabase(ctx context.Context) (*pgxpool.Pool, error) {
 }
 
 // connect opens a pool of connections to the database.
-func (s *Server) connect(ctx context.Context, name string, most int) (*pgxpool.Pool, error) {
+func (s *Server) connect(ctx context.Context, name string, most int, idle time.Duration) (*pgxpool.Pool, error) {
 	pool, err := postgres.Connect(ctx, postgres.Config{
 		Addr: s.cfg.DB.Addr.String(), Name: s.cfg.DB.Name, User: s.cfg.DB.User, Password: s.cfg.DB.Password.Reveal(),
-		MaxConns: int32(most), Patience: patience,
+		MaxConns: int32(most), Patience: patience, IdleTimeout: idle,
 	})
 	if err == nil {
 		s.onStop(name, func(context.Context) error { pool.Close(); return nil })
@@ -254,7 +254,7 @@ func (s *Server) startNode(ctx context.Context, pool *pgxpool.Pool, set *redis.S
 	hooks := webhook.NewSender(s.log)
 	s.onStop("web hooks", func(context.Context) error { hooks.Stop(); return nil })
 	// A pool of its own: what actors write never waits behind what requests read.
-	writing, err := s.connect(ctx, "journal's database", s.cfg.Actors.JournalWriters)
+	writing, err := s.connect(ctx, "journal's database", s.cfg.Actors.JournalWriters, journal.IdleTimeout)
 	if err != nil {
 		return err
 	}

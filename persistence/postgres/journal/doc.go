@@ -25,6 +25,9 @@
 // those after it: a node that was paused past its lease can send whatever it
 // likes, nothing of it is written.
 //
+// One that is paused in the midst of a transaction holds the lock, though, and with it up everyone who would take the shard. So the journal's
+// connections have a short limit (IdleTimeout) after which the server ends a transaction whose client says nothing.
+//
 // # Failure
 //
 // While PostgreSQL is away a writer keeps its batch and tries again: entries wait,

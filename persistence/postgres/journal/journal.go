@@ -5,9 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// IdleTimeout is what the connections of a journal need as the limit of idle transactions (postgres.Config.IdleTimeout): a process that is
+// stopped in the midst of one keeps its shards from being taken for so long.
+const IdleTimeout = 2 * time.Second
 
 // Config bounds a journal. Zero values take the defaults.
 type Config struct {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
+	"backend.ai/manager/persistence/postgres"
 	"backend.ai/manager/persistence/postgres/dbtest"
 	"backend.ai/manager/persistence/postgres/record"
 	"backend.ai/manager/persistence/postgres/shards"
@@ -312,4 +315,52 @@ func TestEntryThatWantsToBeSure(t *testing.T) {
 	if errs := w.submit(&Entry{Guard: old, Sure: true}, &Entry{Guard: old}, &Entry{Guard: w.guard(4), Sure: true}); !errors.Is(errs[0], ErrDeposed) || errs[1] != nil || errs[2] != nil {
 		t.Errorf("after it was taken: %v", errs)
 	}
+}
+
+// A process that is stopped in the midst of a transaction does not keep its shards: after a moment the server ends the transaction, and another node
+// can take them.
+func TestStoppedWriterKeepsNoShard(t *testing.T) {
+	w := newWorld(t)
+	cfg := configOf(w.pool)
+	cfg.IdleTimeout = IdleTimeout
+	pool, err := postgres.Connect(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	batch := []*Entry{{Guard: w.guard(3), Sure: true}}
+	if guarded, err := begin(t.Context(), conn, batch, map[*Entry]error{}); err != nil || !guarded {
+		t.Fatal(guarded, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	began := time.Now()
+	epochs, err := shards.Take(ctx, w.pool, []int32{3}, "other")
+	if err != nil || epochs[3] != w.epochs[3]+1 {
+		t.Fatal(epochs, err)
+	}
+	if took := time.Since(began); took < IdleTimeout/2 {
+		t.Errorf("the lock was not held: %v", took)
+	}
+	if _, err := conn.Exec(t.Context(), "COMMIT"); err == nil {
+		t.Error("the stopped one could go on")
+	}
+}
+
+// configOf is how a pool is connected.
+func configOf(pool *pgxpool.Pool) postgres.Config {
+	c := pool.Config().ConnConfig
+	return postgres.Config{Addr: address(c.Host, c.Port), Name: c.Database, User: c.User, Password: c.Password}
+}
+
+func address(host string, port uint16) string {
+	if strings.HasPrefix(host, "/") {
+		return fmt.Sprintf("%s:%d", host, port)
+	}
+	return net.JoinHostPort(host, fmt.Sprint(port))
 }
