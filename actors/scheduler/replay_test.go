@@ -244,12 +244,18 @@ func different(text, out []byte) string {
 	return b.String()
 }
 
-// A core that goes on from a snapshot decides as the one that it was taken of.
+// A core that goes on from a snapshot decides as the one that it was taken of, also in the midst of a reservation or of a preemption.
 func TestSnapshotsGoOn(t *testing.T) {
-	for seed := range uint64(80) {
-		p := newPair(t, seed+1<<51)
+	reserved, held := 0, 0
+	goOn := func(p *pair) {
 		for range 40 {
 			p.step()
+		}
+		if p.core.reservation != nil {
+			reserved++
+		}
+		if p.core.held != nil {
+			held++
 		}
 		text, err := json.Marshal(p.core.snapshot())
 		if err != nil {
@@ -264,12 +270,22 @@ func TestSnapshotsGoOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		if d := cmp.Diff(stateText(t, p.core), stateText(t, core)); d != "" {
-			t.Fatalf("seed %d: %s", seed, d)
+			t.Fatalf("%s: %s", p.origin, d)
 		}
 		p.core = core
 		for range 40 {
 			p.step() // is compared with the scan
 		}
+	}
+	for seed := range uint64(80) {
+		goOn(newPair(t, seed+1<<51))
+	}
+	for seed := range uint64(160) { // there is more of both where room is short
+		goOn(newTight(t, seed+1<<51))
+	}
+	t.Logf("%d snapshots amidst a reservation, %d amidst a preemption", reserved, held)
+	if reserved < 10 || held == 0 {
+		t.Error("the states mean little")
 	}
 }
 
