@@ -35,6 +35,7 @@ func main() {
 	plots := flag.String("plots", "docs/plots", "folder for the plots; empty: none")
 	during := flag.Duration("during", 2*time.Second, "how long each steady state is measured")
 	jobs := flag.Int("jobs", 20_000, "jobs of the trace")
+	only := flag.Bool("trace", false, "only play the trace, and make no plots")
 	parked := flag.Int("parked", 0, "parked sessions beside the profiled ones")
 	profile := flag.String("profile", "", "write a CPU profile of the steady state of 5,000 agents under the policy given as argument there, and do nothing else")
 	flag.Parse()
@@ -46,6 +47,10 @@ func main() {
 		fmt.Printf("%+v\n", throughput(flag.Arg(0), 5000, 10_000, *parked, 5*time.Second))
 		pprof.StopCPUProfile()
 		check(f.Close())
+		return
+	}
+	if *only {
+		print(&Result{Trace: traces(*jobs)})
 		return
 	}
 	r := measure(*during, *jobs)
@@ -87,17 +92,33 @@ func measure(during time.Duration, jobs int) *Result {
 	for _, policy := range policies {
 		r.Gangs = append(r.Gangs, gang(policy, 5000, 1500))
 	}
+	r.Trace = traces(jobs)
+	return r
+}
+
+// traces plays the trace under each policy, and under fifo with each option that matters to it.
+func traces(jobs int) (list []Outcome) {
 	const machines = 64
 	for _, policy := range policies {
-		r.Trace = append(r.Trace, play(protocol.Policy{Name: policy}, policy, jobs, machines))
-		if policy == "fifo" {
-			r.Trace = append(r.Trace, play(protocol.Policy{Name: policy, RetriesToSkip: 3}, "fifo, skip 3", jobs, machines))
+		list = append(list, play(protocol.Policy{Name: policy}, policy, jobs, machines))
+		if policy != "fifo" {
+			continue
+		}
+		list = append(list, play(protocol.Policy{Name: policy, RetriesToSkip: 3}, "fifo, skip 3", jobs, machines))
+		for _, o := range []struct {
+			label   string
+			options protocol.Options
+		}{
+			{"fifo, backfill", protocol.Options{Backfill: true}},
+			{"fifo, fair share", protocol.Options{FairShareHalfLife: 24 * time.Hour}},
+			{"fifo, both", protocol.Options{Backfill: true, FairShareHalfLife: 24 * time.Hour}},
+			{"fifo, spread", protocol.Options{Placement: "spread"}},
+			{"fifo, pack", protocol.Options{Placement: "pack"}},
+		} {
+			list = append(list, play(protocol.Policy{Name: policy, Options: o.options}, o.label, jobs, machines))
 		}
 	}
-	for _, policy := range []string{"fifo+share", "fifo+pack", "fifo+spread"} {
-		r.Trace = append(r.Trace, play(policyOf(policy), policy, jobs, machines))
-	}
-	return r
+	return list
 }
 
 func draw(r *Result, folder string) error {
@@ -138,6 +159,10 @@ func draw(r *Result, folder string) error {
 
 func print(r *Result) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if len(r.Throughput) == 0 {
+		r.print(w)
+		return
+	}
 	fmt.Fprintln(w, "policy\tagents\tpending\tdecisions/s\tfilling/s\t")
 	for _, t := range slices.Concat(r.Throughput, r.Options, r.ByQueue) {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t%.0f\t\n", t.Policy, t.Agents, t.Pending, t.PerSecond, t.FillRate)
@@ -148,6 +173,11 @@ func print(r *Result) {
 		fmt.Fprintf(w, "a gang of %d kernels on %d agents, %s\t%.1f ms\trefused %.1f ms\t\n", g.Kernels, g.Agents, g.Policy, g.Milliseconds, g.RefusedMS)
 	}
 	w.Flush()
+	r.print(w)
+}
+
+// print shows the outcomes of the trace.
+func (r *Result) print(w *tabwriter.Writer) {
 	fmt.Println("\nwaits: p50/p99 in seconds by GPUs of a job")
 	for _, o := range r.Trace {
 		fmt.Fprintf(w, "%s\tmakespan %.1f h\tutilisation %.1f %%\tfairness %.3f\t", o.Policy, o.Makespan, 100*o.Utilisation, o.Fairness)

@@ -40,6 +40,7 @@ type job struct {
 	gpus     int
 	arrival  time.Duration
 	duration time.Duration
+	limit    time.Duration // that its user asks for; people ask for more than they need
 	start    time.Duration
 	user     int
 }
@@ -81,6 +82,10 @@ func drawTrace(jobs, gpus int) []*job {
 		j := &job{gpus: size.gpus, duration: min(max(d, 10*time.Second), longest), user: int(float64(traceUsers) * math.Pow(r.Float64(), 3))}
 		work += float64(j.gpus) * j.duration.Seconds()
 		list = append(list, j)
+	}
+	asked := rand.New(rand.NewPCG(5, 6)) // of its own, so that the trace is the same without
+	for _, j := range list {
+		j.limit = time.Duration(float64(j.duration) * (1 + 3*asked.Float64()))
 	}
 	// Arrivals come at random, so many an hour that the work offered is the wanted share of the cluster.
 	mean := work / (offered * float64(gpus)) / float64(jobs)
@@ -155,6 +160,9 @@ func play(policy protocol.Policy, label string, jobs, machines int) Outcome {
 			w.kernels(&s, j.gpus/each, backendai.SlotsOf("cpu", fmt.Sprint(6*each), "mem", fmt.Sprint(48*each, "g"), "cuda.device", fmt.Sprint(each)))
 			for _, k := range s.Kernels {
 				j.kernels = append(j.kernels, k.ID)
+			}
+			if policy.Options.Backfill {
+				s.Wishes.TimeLimit = j.limit
 			}
 			j.id = s.ID
 			byID[s.ID] = j
