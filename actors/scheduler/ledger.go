@@ -81,6 +81,13 @@ func (c *Council) ready() bool {
 	return len(c.missing) == 0
 }
 
+// noted looks at the ledger for somebody else.
+func (c *Council) noted(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+}
+
 // step runs a step of one scheduler's core. It returns what the others have to hear of, and who they are.
 func (c *Council) step(group string, f func()) (freed []scope, others []*actor.PID) {
 	c.mu.Lock()
