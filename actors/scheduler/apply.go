@@ -233,10 +233,11 @@ func (c *Core) settle(e *protocol.Settle) {
 func (c *Core) runs(a *protocol.Allocation, since time.Time) *protocol.Allocation {
 	running := *a
 	running.Since = since
-	c.untrack(a)
 	c.allocs[a.KernelID] = &running
 	c.bookings++
-	c.track(&running)
+	if t := c.tenures[a.SessionID]; t != nil { // whether anybody has asked for its end stays as it is
+		c.retime(t)
+	}
 	if c.Policy.Options.Preemption && running.Wishes.Preemptible {
 		c.wake(true) // it may be ended for one that waits
 	}

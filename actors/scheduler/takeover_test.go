@@ -104,3 +104,34 @@ func TestOptionsAtRunTime(t *testing.T) {
 		t.Errorf("%+v", effects)
 	}
 }
+
+// That a kernel is RUNNING may be heard late, when the end of another of its session has been asked for, or its own: that is not forgotten.
+func TestKernelRunsLate(t *testing.T) {
+	now := time.Date(2022, 5, 1, 0, 0, 0, 0, time.UTC)
+	known := backendai.NewKnownSlots()
+	policy := protocol.Policy{Name: "fifo", Options: protocol.Options{Preemption: true, Backfill: true}}
+	c, scan := NewCore("g", policy, known), newNaive("g", policy, known)
+	first, second, session := uuid.UUID{1}, uuid.UUID{2}, uuid.UUID{9}
+	for _, kernel := range []uuid.UUID{first, second} {
+		a := protocol.Allocation{SessionID: session, KernelID: kernel, Agent: "a", Slots: backendai.SlotsOf("cpu", "1"), CountsForUser: true,
+			Wishes: protocol.Wishes{Preemptible: true, TimeLimit: time.Hour}, Placed: now}
+		ours, theirs := a, a
+		c.allocate(&ours)
+		scan.allocate(&theirs)
+	}
+	do := func(event any) { c.Apply(event, now); scan.Apply(event, now) }
+	asked := now
+	do(&protocol.Ending{KernelIDs: []uuid.UUID{first}})
+	now = now.Add(50 * time.Second)
+	do(&protocol.Settle{KernelID: second, Slots: backendai.SlotsOf("cpu", "1"), Since: now})
+	if !c.tenures[session].ending || !scan.parting[session] {
+		t.Errorf("a session that ends may be chosen again: %v, %v", c.tenures[session].ending, scan.parting[session])
+	}
+	if end := c.tenures[session].end; !end.Equal(now.Add(time.Hour)) {
+		t.Errorf("it ends at %v", end)
+	}
+	do(&protocol.Settle{KernelID: first, Slots: backendai.SlotsOf("cpu", "1"), Since: now})
+	if at := c.leaving[first]; !at.Equal(asked) || !scan.leaving[first].Equal(asked) {
+		t.Errorf("its end was asked for at %v, not %v (%v)", asked, at, scan.leaving[first])
+	}
+}
