@@ -6,6 +6,7 @@ import (
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/outbox"
 	"backend.ai/manager/actors/protocol"
+	"backend.ai/manager/persistence/postgres/record"
 )
 
 // toAll picks what all schedulers are told.
@@ -66,5 +67,38 @@ func TestThoseWhoDependHear(t *testing.T) {
 				t.Errorf("%+v", told)
 			}
 		})
+	}
+}
+
+// A task may be done before its kernel is known to run, or while the manager is replaced: the session ends all the same.
+func TestQuickTask(t *testing.T) {
+	ends := func(effects []outbox.Effect) (n int) {
+		for _, e := range effects {
+			if tell, ok := e.(TellKernel); ok {
+				if end, ok := tell.Message.(*protocol.End); ok && end.Reason == string(backendai.InfoTaskFinished) {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	c := started(t, 2)
+	c.main().Row.SessionType, c.main().Row.Result = backendai.Batch, backendai.ResultUndefined
+	for what, effects := range [][]outbox.Effect{
+		c.Step(&protocol.AgentEvent{Name: "session_success", Now: noon}),
+		changed(c, 0, backendai.Running, nil),
+	} {
+		if ends(effects) != 0 {
+			t.Errorf("step %d: it ends before all runs: %+v", what, effects)
+		}
+	}
+	if effects := changed(c, 1, backendai.Running, nil); ends(effects) != 2 || c.main().Row.Result != backendai.ResultSuccess {
+		t.Errorf("it goes on although its task is done: %+v", effects)
+	}
+	rows := []record.Kernel{c.main().Row}
+	rows[0].Status, rows[0].ClusterSize = backendai.Running, 1
+	again := New(rows)
+	if effects := again.Step(&Recover{Now: noon}); ends(effects) != 1 {
+		t.Errorf("after a takeover: %+v", effects)
 	}
 }

@@ -63,6 +63,7 @@ func (c *Core) recover(e *Recover) []outbox.Effect {
 	}
 	if c.Phase == Running {
 		effects = append(effects, c.timeLimit(e.Now)...)
+		effects = append(effects, c.taskFinished(e.Now)...)
 	}
 	return effects
 }
@@ -178,7 +179,8 @@ func (c *Core) maybeRunning(now time.Time) []outbox.Effect {
 	}
 	c.Phase, c.launch = Running, nil // for the start only
 	effects := append(c.answerStart(), Publish{Name: "session_started"})
-	return append(effects, c.timeLimit(now)...)
+	effects = append(effects, c.timeLimit(now)...)
+	return append(effects, c.taskFinished(now)...)
 }
 
 // abort ends a start of which some part has failed: all or nothing.
@@ -434,7 +436,16 @@ func (c *Core) batchEnded(e *protocol.AgentEvent) []outbox.Effect {
 		Hook{Name: e.Name},
 	}
 	effects = append(effects, ToAllSchedulers{&protocol.DependencyDone{SessionID: c.ID, Failed: m.Row.Result != backendai.ResultSuccess}})
-	return append(effects, c.destroy(&protocol.Destroy{Reason: string(backendai.InfoTaskFinished), Now: e.Now})...)
+	return append(effects, c.taskFinished(e.Now)...)
+}
+
+// taskFinished ends a batch session that has a result. A task may be done before it is known here that its kernel runs: it then ends as soon as
+// that is known.
+func (c *Core) taskFinished(now time.Time) []outbox.Effect {
+	if m := &c.main().Row; c.Phase != Running || m.SessionType != backendai.Batch || m.Result == backendai.ResultUndefined {
+		return nil
+	}
+	return c.destroy(&protocol.Destroy{Reason: string(backendai.InfoTaskFinished), Now: now})
 }
 
 // neverSuccess tells those who may wait for a batch session's success that it has ended without any result. Sessions of other types have
