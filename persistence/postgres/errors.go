@@ -64,6 +64,7 @@ func codeOfState(state string) backendai.Code {
 	switch {
 	case strings.HasPrefix(state, "08"), // connection exception
 		strings.HasPrefix(state, "57P"), // shutdown, crash, starting up
+		state == "25P03",                // a transaction stood still for too long
 		state == tooManyConnections:
 		return ErrUnavailable
 	case strings.HasPrefix(state, "28"), // authorization

@@ -349,6 +349,8 @@ func TestStoppedWriterKeepsNoShard(t *testing.T) {
 	}
 	if _, err := conn.Exec(t.Context(), "COMMIT"); err == nil {
 		t.Error("the stopped one could go on")
+	} else if !retryable(err) || !postgres.IsUnavailable(err) {
+		t.Errorf("what it had in hand would be refused instead of tried again: %v", err)
 	}
 }
 

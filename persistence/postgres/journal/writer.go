@@ -194,8 +194,12 @@ func retryable(err error) bool {
 	case "08", "40", "53", "55", "57": // connection, rollback, resources, not in state, operator intervention
 		return true
 	}
-	// A server that follows as a read-only standby until it is promoted.
-	return pg.Code == "25006"
+	switch pg.Code {
+	case "25006", // a server that follows as a read-only standby until it is promoted
+		"25P03": // the transaction was idle for too long (IdleTimeout): this process, or the way to the server, stood still
+		return true
+	}
+	return false
 }
 
 func nameTaken(err error) bool {
