@@ -116,9 +116,8 @@ func (s *Server) explain(r *Request, err error) *backendai.Error {
 	if errors.Is(err, context.Canceled) && s.running.Err() != nil {
 		return backendai.Errorf(backendai.ServiceUnavailable, "The manager is stopping.").WithCause(err)
 	}
-	var coded *backendai.Error
-	if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &coded) {
-		// Requests themselves have no limit: some store was given a time and has not answered in it.
+	if backendai.CodeOf(err) == backendai.DeadlineExceeded {
+		// Requests themselves have no limit: a store, or an actor that waits for one, was given a time and has not answered in it.
 		err = backendai.Errorf(backendai.ServiceUnavailable, "Something that the manager needs takes too long to answer; try again.").WithCause(err)
 	}
 	e := backendai.AsError(err)

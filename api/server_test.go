@@ -99,6 +99,7 @@ func (z *zoo) Register(r *api.Router) {
 		<-ctx.Done()
 		return fmt.Errorf("query: %w", ctx.Err())
 	})
+	r.GET("/silent", func(*api.Request) error { return backendai.NewError(backendai.DeadlineExceeded) })
 	r.GET("/sorry", func(r *api.Request) error {
 		r.SetHeader("X-Left-Over", "x")
 		return backendai.NewError(backendai.QuotaExceeded)
@@ -299,6 +300,7 @@ func TestErrors(t *testing.T) {
 	for target, want := range map[string]string{
 		"/zoo/fail":   `500 {"type": "https://api.backend.ai/probs/internal-server-error", "title": "Internal server error."}`,
 		"/zoo/slow":   `503 {"type": "https://api.backend.ai/probs/service-unavailable", "title": "Serivce unavailable.", "msg": "Something that the manager needs takes too long to answer; try again."}`,
+		"/zoo/silent": `503 {"type": "https://api.backend.ai/probs/service-unavailable", "title": "Serivce unavailable.", "msg": "Something that the manager needs takes too long to answer; try again."}`,
 		"/zoo/panic":  `500 {"type": "https://api.backend.ai/probs/internal-server-error", "title": "Internal server error."}`,
 		"/zoo/sorry":  `412 {"type": "https://api.backend.ai/probs/quota-exceeded", "title": "You have reached your resource limit."}`,
 		"/zoo%2Fecho": `404 {"type": "https://api.backend.ai/probs/url-not-found", "title": "Unknown URL path.", "data": "/zoo/echo"}`,
