@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
+	nodes "backend.ai/manager/cluster"
 	"backend.ai/manager/config/failpoint"
 )
 
@@ -33,6 +35,25 @@ func (c *cluster) second(name, points string) *process {
 	return launch(c.T, programs.manager, "mgr", "start-server", "-f", path)
 }
 
+// acts completes a node's name so that beside the first node the shards of the schedulers and of the agent will be its.
+func (c *cluster) acts(prefix string) (name string) {
+	c.Helper()
+	first := c.text(`SELECT owner FROM backendai_actors.shards WHERE owner NOT LIKE 'dying-%' LIMIT 1`)
+	n, err := strconv.Atoi(c.text(`SELECT count(*)::text FROM backendai_actors.shards`))
+	if err != nil {
+		c.Fatal(err)
+	}
+	schedulers, agent := nodes.ShardOf(nodes.Scheduler("default"), n), nodes.ShardOf(nodes.Agent("i-local"), n)
+	for i := range 1000 {
+		name = fmt.Sprintf("%s-%d", prefix, i)
+		if wanted := nodes.Wanted([]string{first, name}, n); wanted[schedulers] == name && wanted[agent] == name {
+			return name
+		}
+	}
+	c.Fatal("no name takes the shards from " + first)
+	return ""
+}
+
 // A manager dies between two effects, at every point there is, while sessions come and go through another one: no request fails, no
 // session is lost, nothing is left behind.
 func TestDeathBetweenTwoEffects(t *testing.T) {
@@ -43,7 +64,7 @@ func TestDeathBetweenTwoEffects(t *testing.T) {
 		case failpoint.AfterClaim, failpoint.AfterEpoch, failpoint.BeforeRelease:
 			count = 1
 		}
-		name := fmt.Sprintf("dying-%d", round)
+		name := c.acts(fmt.Sprintf("dying-%d", round))
 		dying := c.second(name, fmt.Sprintf("%s=%d", point, count))
 		if point == failpoint.BeforeRelease {
 			c.eventually("the second manager owns shards", func() bool {
