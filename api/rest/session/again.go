@@ -21,12 +21,7 @@ type requestIDs struct {
 // newIDs derives the id of what a request creates from all that tells it from others: who signed it, when, and what it asks for. The times of
 // clients that do not tell parts of a second are no use for that: two requests of one second may mean two sessions.
 func newIDs(r *api.Request) *requestIDs {
-	date := r.Header("Date")
-	for _, other := range []string{"X-BackendAI-Date", "X-Sorna-Date"} {
-		if date == "" {
-			date = r.Header(other)
-		}
-	}
+	date := r.SignedAt()
 	body, err := r.Body()
 	if err != nil || !strings.Contains(date, ".") {
 		return &requestIDs{}

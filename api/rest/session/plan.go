@@ -92,7 +92,7 @@ func (s *Resource) planSession(r *api.Request) error {
 	}
 	if !all {
 		answer.Changes = slices.DeleteFunc(answer.Changes, func(ch scheduler.ToldChange) bool { return ofOthers(ch.Kind) })
-		hideOthers(answer.Reasons)
+		hideOthers(answer.Reasons, answer.Estimate)
 	}
 	for i := range answer.Changes {
 		if ch := &answer.Changes[i]; ch.Session == asked.ID { // which will never be seen

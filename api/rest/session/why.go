@@ -75,16 +75,16 @@ func waitOf(id uuid.UUID, row *sessions.Info, doc []byte, all bool) (*Wait, erro
 	}
 	if !all {
 		w.Changes = slices.DeleteFunc(w.Changes, func(ch scheduler.ToldChange) bool { return ofOthers(ch.Kind) })
-		hideOthers(w.Reasons)
-		if w.Estimate != nil {
-			w.Estimate.Basis = nil
-		}
+		hideOthers(w.Reasons, w.Estimate)
 	}
 	return w, nil
 }
 
-// hideOthers takes out of reasons which sessions of others, and which agents, they are about.
-func hideOthers(reasons []scheduler.Reason) {
+// hideOthers takes out of reasons, and of an estimate if there is one, which sessions of others, and which agents, they are about.
+func hideOthers(reasons []scheduler.Reason, estimate *scheduler.Estimate) {
+	if estimate != nil {
+		estimate.Basis = nil
+	}
 	for i := range reasons {
 		r := &reasons[i]
 		r.Preempted = nil
