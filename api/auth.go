@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"strings"
 	"sync"
 	"time"
@@ -18,17 +19,18 @@ var (
 	errSignature  = backendai.Errorf(backendai.AuthorizationFailed, "Signature mismatch")
 )
 
+// dateText is the time that a request is signed with, as peek gives it.
+func (r *Request) dateText() string {
+	return strings.TrimSpace(cmp.Or(r.peek("Date"), r.peek("X-BackendAI-Date"), r.peek("X-Sorna-Date")))
+}
+
+// SignedAt is the time that the request is signed with, as the client has written it.
+func (r *Request) SignedAt() string { return strings.Clone(r.dateText()) }
+
 // authenticate finds out who asks, in the order of spec/rest-core §2.1. A request without an Authorization header stays anonymous: its
 // guard refuses it.
 func (s *Server) authenticate(r *Request) error {
-	dateText := r.peek("Date")
-	if dateText == "" {
-		dateText = r.peek("X-BackendAI-Date")
-	}
-	if dateText == "" {
-		dateText = r.peek("X-Sorna-Date")
-	}
-	dateText = strings.TrimSpace(dateText)
+	dateText := r.dateText()
 	date, ok := signing.ParseDate(dateText, r.began)
 	if !ok || !signing.InWindow(date, r.began) {
 		return errDate

@@ -360,7 +360,7 @@ func (a *Actor) carryOut(effects []Effect) {
 			uses = append(uses, &record.PastUse{ScalingGroup: a.core.Group, AccessKey: e.Past.AccessKey, SlotSeconds: e.Past.SlotSeconds, At: e.Past.At})
 		case Concurrency:
 			// As it is now: another scheduler may have counted since, and must not be overtaken.
-			a.council.noted(func() { a.svc.Live.Concurrency(e.AccessKey, used(a.core.keys, e.AccessKey).sessions) })
+			a.step(func() { a.svc.Live.Concurrency(e.AccessKey, used(a.core.keys, e.AccessKey).sessions) })
 		}
 	}
 	if len(agents)+len(uses) == 0 {

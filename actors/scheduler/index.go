@@ -262,15 +262,24 @@ func (x *index) demand(requested backendai.ResourceSlots) (wants []want, possibl
 // has tells whether there is any candidate of an architecture.
 func (x *index) has(arch string) bool { s := x.archs[arch]; return s != nil && s.candidates > 0 }
 
-// best is the running maximum of the original over the fitting candidates: by the fewest kinds of slots left unused if the agents
-// are sorted by kinds, then by capacity. nil if nothing fits.
-func (x *index) best(arch string, requested backendai.ResourceSlots) *Agent {
+// shelfFor is where agents for a request are, and what it wants of them; nil if there can be none.
+func (x *index) shelfFor(arch string, requested backendai.ResourceSlots) (*shelf, []want) {
 	s := x.archs[arch]
 	if s == nil {
-		return nil
+		return nil, nil
 	}
 	wants, possible := x.demand(requested)
 	if !possible {
+		return nil, nil
+	}
+	return s, wants
+}
+
+// best is the running maximum of the original over the fitting candidates: by the fewest kinds of slots left unused if the agents
+// are sorted by kinds, then by capacity. nil if nothing fits.
+func (x *index) best(arch string, requested backendai.ResourceSlots) *Agent {
+	s, wants := x.shelfFor(arch, requested)
+	if s == nil {
 		return nil
 	}
 	x.found = x.found[:0]

@@ -33,7 +33,8 @@ func (l *Ledger) clone() *Ledger {
 type quotaFreed struct{ scopes []scope }
 
 // Council is what the schedulers of a cluster have in common. They all live in one shard, hence in one process and one epoch. A core is only
-// used while its council's lock is held: what one of them sees of a quota and takes of it is one step.
+// used while its council's lock is held: what one of them sees of a quota and takes of it is one step. So one scheduler may wait for a step of
+// another, which only computes (no step does I/O): milliseconds, as under the original's lock, which was held over queries as well.
 type Council struct {
 	mu      sync.Mutex
 	ledger  *Ledger
@@ -79,13 +80,6 @@ func (c *Council) ready() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.missing) == 0
-}
-
-// noted looks at the ledger for somebody else.
-func (c *Council) noted(f func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f()
 }
 
 // step runs a step of one scheduler's core. It returns what the others have to hear of, and who they are.

@@ -320,12 +320,8 @@ func amountOf(d backendai.Decimal) float64 {
 
 // byRank is the agent on which the dominant used share after placing is the smallest, or for pack the largest; ties go by id. nil if nothing fits.
 func (x *index) byRank(arch string, requested backendai.ResourceSlots) *Agent {
-	s := x.archs[arch]
+	s, wants := x.shelfFor(arch, requested)
 	if s == nil {
-		return nil
-	}
-	wants, possible := x.demand(requested)
-	if !possible {
 		return nil
 	}
 	var g ranking

@@ -31,11 +31,16 @@ type ToldChange struct {
 
 // answerOf completes an explanation with what would start the session now. c is a copy that nobody else uses.
 func (c *Core) answerOf(e Explanation, now time.Time) ([]byte, error) {
-	e.Reasons = append([]Reason{}, e.Reasons...)
 	if at, basis, ok := c.Estimate(e.SessionID, now); ok {
 		e.Estimate = estimated(at, basis)
 	}
-	return json.Marshal(Answer{Explanation: e, Sentences: append([]string{}, e.Sentences()...), Note: c.policyNote(), Changes: told(c.Counterfactual(e.SessionID, now))})
+	return c.answer(e, told(c.Counterfactual(e.SessionID, now)))
+}
+
+// answer writes an explanation; lists that are empty are lists all the same.
+func (c *Core) answer(e Explanation, changes []ToldChange) ([]byte, error) {
+	e.Reasons = append([]Reason{}, e.Reasons...)
+	return json.Marshal(Answer{Explanation: e, Sentences: append([]string{}, e.Sentences()...), Note: c.policyNote(), Changes: changes})
 }
 
 // why explains a session's wait. The changes are thought through on a copy, beside the scheduler's own work.
@@ -49,8 +54,7 @@ func (a *Actor) why(m *protocol.Why) {
 		return
 	}
 	if m.Brief {
-		e.Reasons = append([]Reason{}, e.Reasons...)
-		doc, err := json.Marshal(Answer{Explanation: e, Sentences: append([]string{}, e.Sentences()...), Note: a.core.policyNote(), Changes: []ToldChange{}})
+		doc, err := a.core.answer(e, []ToldChange{})
 		ask.Reply(a.svc.System.Root, m.Reply, doc, err)
 		return
 	}

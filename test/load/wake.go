@@ -42,7 +42,6 @@ func wake(ctx context.Context, c *client, o options, fleet *fakeagent.Fleet, ask
 	}
 	prefix, full := token(), o.agents*wakeSlots
 	name := func(i int) string { return fmt.Sprintf("wake-%s-%05d", prefix, i) }
-	var failed error
 	_, errs := pool(full, o.concurrency, func(i int) error {
 		_, err := c.create(ctx, name(i), o.image, true)
 		return err
@@ -69,11 +68,8 @@ func wake(ctx context.Context, c *client, o options, fleet *fakeagent.Fleet, ask
 		errs = append(errs, err)
 	}
 	_, more := pool(full+wakeWaiting, o.concurrency, func(i int) error { return c.do(ctx, "DELETE", "/session/"+name(o.count+i), nil, nil) })
-	for _, err := range append(errs, more...) {
-		failed = errors.Join(failed, err)
-	}
-	if failed != nil {
-		return nil, failed
+	if err := errors.Join(append(errs, more...)...); err != nil {
+		return nil, err
 	}
 	return map[string]any{"waiting": wakeWaiting, "sessions": full, "destroy_to_create_ms": spreadOf(took), "destroy_ms": spreadOf(answered)}, nil
 }

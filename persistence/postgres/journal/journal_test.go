@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,6 +30,7 @@ var (
 // world is a database with an owner, a scaling group, eight shards under their first epoch, and a running journal.
 type world struct {
 	*testing.T
+	db      postgres.Config
 	pool    *pgxpool.Pool
 	journal *Journal
 	epochs  map[int32]int64
@@ -39,8 +38,13 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	ctx := t.Context()
-	pool := dbtest.New(t)
-	_, err := pool.Exec(ctx, `
+	db := dbtest.Config(t)
+	pool, err := postgres.Connect(ctx, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	_, err = pool.Exec(ctx, `
 INSERT INTO domains (name, dotfiles, is_active, total_resource_slots, allowed_vfolder_hosts, allowed_docker_registries) VALUES ('default', '\x90', true, '{}', '{}', '{}');
 INSERT INTO groups (id, dotfiles, name, is_active, domain_name, total_resource_slots, allowed_vfolder_hosts) VALUES ('2de2b969-1d04-48a6-af16-0bc8adb3c831', '\x90', 'default', true, 'default', '{}', '{}');
 INSERT INTO users (status, uuid, username, email, domain_name, role) VALUES ('active', 'dfa9da54-4b28-432f-be29-c0d680c7a412', 'user', 'user@example.com', 'default', 'user');
@@ -60,7 +64,7 @@ INSERT INTO scaling_groups (name, is_active, driver, driver_opts, scheduler, sch
 	j := New(pool, Config{}, slog.New(slog.DiscardHandler))
 	j.Start()
 	t.Cleanup(j.Stop)
-	return &world{t, pool, j, epochs}
+	return &world{t, db, pool, j, epochs}
 }
 
 func (w *world) guard(shard int32) Guard { return Guard{shard, w.epochs[shard]} }
@@ -321,7 +325,7 @@ func TestEntryThatWantsToBeSure(t *testing.T) {
 // can take them.
 func TestStoppedWriterKeepsNoShard(t *testing.T) {
 	w := newWorld(t)
-	cfg := configOf(w.pool)
+	cfg := w.db
 	cfg.IdleTimeout = IdleTimeout
 	pool, err := postgres.Connect(t.Context(), cfg)
 	if err != nil {
@@ -352,17 +356,4 @@ func TestStoppedWriterKeepsNoShard(t *testing.T) {
 	} else if !retryable(err) || !postgres.IsUnavailable(err) {
 		t.Errorf("what it had in hand would be refused instead of tried again: %v", err)
 	}
-}
-
-// configOf is how a pool is connected.
-func configOf(pool *pgxpool.Pool) postgres.Config {
-	c := pool.Config().ConnConfig
-	return postgres.Config{Addr: address(c.Host, c.Port), Name: c.Database, User: c.User, Password: c.Password}
-}
-
-func address(host string, port uint16) string {
-	if strings.HasPrefix(host, "/") {
-		return fmt.Sprintf("%s:%d", host, port)
-	}
-	return net.JoinHostPort(host, fmt.Sprint(port))
 }
