@@ -25,6 +25,7 @@ import (
 	"backend.ai/manager/persistence/postgres/dbtest"
 	"backend.ai/manager/persistence/postgres/fixture"
 	"backend.ai/manager/persistence/redis/redistest"
+	"backend.ai/manager/test/ports"
 )
 
 // programs are the built binaries.
@@ -101,11 +102,11 @@ func newCluster(t *testing.T) *cluster {
 	}
 	t.Cleanup(c.pool.Close)
 	c.populate()
-	addr := freeAddr(t)
+	addr := ports.Free()
 	c.endpoint = "http://" + addr
 	c.writeConfig(addr)
 	c.startManager()
-	c.agentArg = []string{"--etcd", c.etcd.Endpoint, "--namespace", "local", "--listen", freeAddr(t), "--id", "i-local",
+	c.agentArg = []string{"--etcd", c.etcd.Endpoint, "--namespace", "local", "--listen", ports.Free(), "--id", "i-local",
 		"--scratch-root", filepath.Join(c.dir, "scratch"), "--reserved-cpu", "0", "--reserved-mem", "0", "--cpus", "400"}
 	c.startAgent()
 	t.Cleanup(func() {
@@ -193,15 +194,6 @@ format = "verbose"
 	if err := os.WriteFile(c.config, []byte(text), 0o600); err != nil {
 		c.Fatal(err)
 	}
-}
-
-func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func launch(t *testing.T, name string, args ...string) *process {

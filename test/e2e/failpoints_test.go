@@ -13,6 +13,7 @@ import (
 
 	nodes "backend.ai/manager/cluster"
 	"backend.ai/manager/config/failpoint"
+	"backend.ai/manager/test/ports"
 )
 
 // second starts another manager of the same cluster, which ends at a failpoint.
@@ -22,7 +23,7 @@ func (c *cluster) second(name, points string) *process {
 	if err != nil {
 		c.Fatal(err)
 	}
-	addr := freeAddr(c.T)
+	addr := ports.Free()
 	_, port, _ := strings.Cut(addr, ":")
 	_, first, _ := strings.Cut(strings.TrimPrefix(c.endpoint, "http://"), ":")
 	toml := strings.Replace(string(text), "port = "+first+" }", "port = "+port+" }\nid = \""+name+"\"", 1)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"backend.ai/manager/test/ports"
 )
 
 // balancer is HAProxy with docs/haproxy.cfg, in which only the addresses are changed.
@@ -30,7 +32,7 @@ func newBalancer(dir string, nodes []*node) (*balancer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (run this at the top of the project)", err)
 	}
-	b := &balancer{Addr: freeAddr(), socket: filepath.Join(dir, "haproxy.sock")}
+	b := &balancer{Addr: ports.Free(), socket: filepath.Join(dir, "haproxy.sock")}
 	path := filepath.Join(dir, "haproxy.cfg")
 	if err := os.WriteFile(path, []byte(b.adapt(string(example), nodes)), 0o644); err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	backendai "backend.ai/manager"
 	"backend.ai/manager/cmd/agent/images"
 	"backend.ai/manager/config/shared"
+	"backend.ai/manager/test/ports"
 )
 
 const (
@@ -137,7 +138,7 @@ func (w *world) bundledAgent(ctx context.Context, binary string) (*program, erro
 			return nil, err
 		}
 	}
-	args := []string{binary, "--etcd", w.etcdAddr[0], "--namespace", namespace, "--listen", freeAddr(), "--id", bundled, "--scratch-root", filepath.Join(w.dir, "scratch"),
+	args := []string{binary, "--etcd", w.etcdAddr[0], "--namespace", namespace, "--listen", ports.Free(), "--id", bundled, "--scratch-root", filepath.Join(w.dir, "scratch"),
 		"--reserved-cpu", "0", "--reserved-mem", "0", "--cpus", "8"}
 	p := newProgram(w.dir, "agent", args...)
 	if err := p.Start(); err != nil {

@@ -19,6 +19,7 @@ import (
 	"backend.ai/manager/persistence/postgres/fixture"
 	"backend.ai/manager/persistence/postgres/schema"
 	redisembedded "backend.ai/manager/persistence/redis/embedded"
+	"backend.ai/manager/test/ports"
 )
 
 const (
@@ -52,14 +53,14 @@ func newGround(ctx context.Context) (g *ground, err error) {
 	if err = os.Chmod(g.dir, 0o755); err != nil { // the database's user must get through
 		return g, err
 	}
-	g.pgPort = portOf(freeAddr())
+	g.pgPort = portOf(ports.Free())
 	if err = g.startPG(ctx); err != nil {
 		return g, err
 	}
 	if g.password, err = g.pg.Password(); err != nil {
 		return g, err
 	}
-	g.redisCfg = redisembedded.Config{Dir: filepath.Join(g.dir, "redis"), Port: portOf(freeAddr())}
+	g.redisCfg = redisembedded.Config{Dir: filepath.Join(g.dir, "redis"), Port: portOf(ports.Free())}
 	if err = g.startRedis(ctx); err != nil {
 		return g, err
 	}
@@ -115,8 +116,8 @@ func (g *ground) startRedis(ctx context.Context) (err error) {
 func (g *ground) startEtcd(ctx context.Context) error {
 	var peers, cluster []string
 	for i := range etcdMembers {
-		g.etcdAddr = append(g.etcdAddr, freeAddr())
-		peers = append(peers, freeAddr())
+		g.etcdAddr = append(g.etcdAddr, ports.Free())
+		peers = append(peers, ports.Free())
 		cluster = append(cluster, fmt.Sprintf("e%d=http://%s", i+1, peers[i]))
 	}
 	for i := range etcdMembers {

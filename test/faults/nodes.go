@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"backend.ai/manager/persistence/postgres/embedded"
+	"backend.ai/manager/test/ports"
 )
 
 // restartAfter is how long a supervisor waits before it starts a program again that has ended (systemd: RestartSec).
@@ -41,7 +42,7 @@ func nodeName(i int) string { return fmt.Sprintf("m%d", i+1) }
 
 // newNode writes the configuration of a node. peer leads to its port for other nodes, or is nil.
 func newNode(g *ground, binary string, i int, w ways, peer *wire) (*node, error) {
-	n := &node{API: freeAddr(), peer: peer, stop: make(chan struct{}), ended: make(chan struct{})}
+	n := &node{API: ports.Free(), peer: peer, stop: make(chan struct{}), ended: make(chan struct{})}
 	table := func(addr string) string {
 		host, port, _ := strings.Cut(addr, ":")
 		return fmt.Sprintf("{ host = %q, port = %s }", host, port)
@@ -50,7 +51,7 @@ func newNode(g *ground, binary string, i int, w ways, peer *wire) (*node, error)
 	for _, a := range w.etcd {
 		etcd = append(etcd, table(a))
 	}
-	between := freeAddr()
+	between := ports.Free()
 	advertise := ""
 	if peer != nil {
 		peer.Lead(between)

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -69,29 +68,3 @@ func inodeOf(local, remote *net.TCPAddr) string {
 	}
 	return ""
 }
-
-// freeAddr finds a free loopback address below the ports that connections get, so that it can be given up and taken again.
-// None is given twice.
-func freeAddr() string {
-	given.Lock()
-	defer given.Unlock()
-	for {
-		port := 18000 + rand.IntN(14000)
-		if given.ports[port] {
-			continue
-		}
-		given.ports[port] = true
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		_ = l.Close()
-		return addr
-	}
-}
-
-var given = struct {
-	sync.Mutex
-	ports map[int]bool
-}{ports: make(map[int]bool)}

@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"backend.ai/manager/test/ports"
 )
 
 // cut says what does not get through, or late. The zero value is a sound link.
@@ -45,7 +47,7 @@ type wire struct {
 
 // open makes a wire to the address of a target.
 func (w *wires) open(target, to string) (*wire, error) {
-	x := &wire{wires: w, Target: target, Addr: freeAddr(), to: to}
+	x := &wire{wires: w, Target: target, Addr: ports.Free(), to: to}
 	w.mu.Lock()
 	w.all = append(w.all, x)
 	w.mu.Unlock()

@@ -21,6 +21,7 @@ import (
 	"backend.ai/manager/persistence/postgres/fixture"
 	"backend.ai/manager/persistence/postgres/schema"
 	redisembedded "backend.ai/manager/persistence/redis/embedded"
+	"backend.ai/manager/test/ports"
 )
 
 // ground is the real servers that a manager is measured on: PostgreSQL with fsync, Redis, etcd, each a process of its own.
@@ -70,17 +71,8 @@ func newGround(ctx context.Context) (g *ground, err error) {
 	return g, g.populate(ctx)
 }
 
-func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "127.0.0.1:0"
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func (g *ground) startEtcd(ctx context.Context) error {
-	client, peer := freeAddr(), freeAddr()
+	client, peer := ports.Free(), ports.Free()
 	g.etcdAddr = client
 	g.etcd = exec.Command("etcd", "--data-dir", filepath.Join(g.dir, "etcd"), "--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
 		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer, "--initial-cluster", "default=http://"+peer, "--logger", "zap", "--log-level", "error")
@@ -140,7 +132,7 @@ func (g *ground) database() postgres.Config {
 
 // startManager starts mgr start-server and returns how long its first answer took.
 func (g *ground) startManager(binary string) (time.Duration, error) {
-	g.api = freeAddr()
+	g.api = ports.Free()
 	_, port, _ := net.SplitHostPort(g.api)
 	dbHost, dbPort, _ := net.SplitHostPort(g.pg.TCPAddr())
 	etcdHost, etcdPort, _ := net.SplitHostPort(g.etcdAddr)

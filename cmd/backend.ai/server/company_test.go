@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	"backend.ai/manager/persistence/postgres"
 	"backend.ai/manager/persistence/postgres/dbtest"
 	"backend.ai/manager/test/golden"
+	"backend.ai/manager/test/ports"
 )
 
 const apiVersion = "v6.20220615"
@@ -98,21 +100,13 @@ func (w *world) eventually(what string, holds func() bool) {
 	}
 }
 
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // second is the configuration of one of several managers.
 func (w *world) second(name string, lines ...string) *config.Manager {
 	w.Helper()
 	cfg := w.config(strings.Join(append([]string{fmt.Sprintf("node-name = %q\nlease = 2", name)}, lines...), "\n"))
 	cfg.Service.ID = name
-	cfg.Service.Addr.Port = freePort(w.T)
+	_, port, _ := net.SplitHostPort(ports.Free())
+	cfg.Service.Addr.Port, _ = strconv.Atoi(port)
 	return cfg
 }
 
