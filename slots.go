@@ -195,12 +195,20 @@ func (r ResourceSlots) filter(keep func(SlotName) bool) ResourceSlots {
 }
 
 // Add returns r + o per slot over the union of names: r's in order, then what only o has.
-func (r ResourceSlots) Add(o ResourceSlots) ResourceSlots { return r.combine(o, Decimal.Add) }
+func (r ResourceSlots) Add(o ResourceSlots) ResourceSlots {
+	if len(r.items) == 0 {
+		return o
+	}
+	return r.combine(o, Decimal.Add)
+}
 
 // Sub returns r − o per slot over the union of names. Amounts may become negative.
 func (r ResourceSlots) Sub(o ResourceSlots) ResourceSlots { return r.combine(o, Decimal.Sub) }
 
 func (r ResourceSlots) combine(o ResourceSlots, op func(a, b Decimal) Decimal) ResourceSlots {
+	if len(o.items) == 0 {
+		return r
+	}
 	items := make([]slot, len(r.items), len(r.items)+o.missingIn(r))
 	for i, s := range r.items {
 		if d, ok := o.at(i, s.name); ok {

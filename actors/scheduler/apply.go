@@ -355,8 +355,8 @@ func (c *Core) tick(now time.Time) (effects []Effect) {
 	c.due = c.due || c.queue.Len() > 0
 	for id := range sortedIDs(maps.Keys(c.placing)) {
 		p := c.placing[id]
-		if now.Sub(p.placedAt) >= resendAfter {
-			p.placedAt = now
+		if now.Sub(p.placedAt.time()) >= resendAfter {
+			p.placedAt = momentOf(now)
 			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
 		}
 	}

@@ -67,10 +67,10 @@ func (c *Core) backfill(policy policy, head *pending, now time.Time, lastTry str
 		if p.leads != nil {
 			c.followUp(p)
 		}
-		again := p.found.at.IsZero() || !p.found.alike(finding{obstacle: obstacle}) || now.Sub(p.told) >= toldEvery
-		c.note(p, finding{at: now, obstacle: obstacle})
+		again := p.found.at == 0 || !p.found.alike(finding{obstacle: obstacle}) || now.Sub(p.told.time()) >= toldEvery
+		c.note(p, finding{at: momentOf(now), obstacle: obstacle})
 		if again {
-			p.told = now
+			p.told = momentOf(now)
 			attempt := protocol.SchedulerData{LastTry: lastTry, Failed: v.failed, Passed: v.passed, Msg: obstacle.text}
 			effects = append(effects, c.report(p, attempt, infoNoAgent, obstacle.kernel))
 		}

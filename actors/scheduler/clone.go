@@ -64,7 +64,7 @@ func cloneUsage[K comparable](m map[K]*usage) map[K]*usage {
 func (c *Core) cloneQueue(d *Core) {
 	d.byID, d.placing = make(map[uuid.UUID]*pending, len(c.byID)), make(map[uuid.UUID]*pending, len(c.placing))
 	d.dependents = make(map[uuid.UUID]map[*pending]bool, len(c.dependents))
-	d.crowds, d.watches = make(map[crowdKey]*crowd, len(c.crowds)), make(map[scope]map[string]*watch, len(c.watches))
+	d.crowds, d.watches = make(map[crowdKey]*crowd, len(c.crowds)), make(map[scope][]*watch, len(c.watches))
 	d.holdsUp = nil
 	d.ofOwner = make(map[string]*btree.BTreeG[*pending], len(c.ofOwner))
 	own := make([]pending, len(c.byID))
@@ -113,13 +113,13 @@ func (c *Core) cloneQueue(d *Core) {
 		})
 	}
 	for where, of := range c.watches {
-		d.watches[where] = make(map[string]*watch, len(of))
-		for limit, w := range of {
-			n := &watch{crowds: make(map[*crowd]bool, len(w.crowds)), limit: w.limit, least: w.least}
+		d.watches[where] = make([]*watch, 0, len(of))
+		for _, w := range of {
+			n := &watch{crowds: make(map[*crowd]bool, len(w.crowds)), text: w.text, limit: w.limit, least: w.least}
 			for g := range w.crowds {
 				n.crowds[crowds[g]] = true
 			}
-			d.watches[where][limit] = n
+			d.watches[where] = append(d.watches[where], n)
 		}
 	}
 	for id, list := range c.dependents {

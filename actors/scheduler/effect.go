@@ -66,6 +66,10 @@ func (c *Core) Books() []Effect {
 }
 
 func (c *Core) books() (effects []Effect) {
+	if len(c.touched)+len(c.owners) == 0 {
+		return nil
+	}
+	effects = make([]Effect, 0, len(c.touched)+len(c.owners))
 	for _, id := range slices.Sorted(maps.Keys(c.touched)) {
 		if a := c.agents[id]; a != nil {
 			effects = append(effects, Occupied{Agent: id, Slots: a.Occupied})

@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,9 +29,9 @@ func (e Explanation) Sentences() (list []string) {
 	return list
 }
 
-// Explain tells why a session waits; false if it is not known (any more). What the last decision has found is told as it was found, unless
-// something has happened since that may have changed it; then, and for a session that was not looked at yet because
-// others hold it up, the same tests are made again. The agents are only counted here: doing so at every decision
+// Explain tells why a session waits; false if it is not known (any more). The predicates are asked again. Where the last decision
+// has found no agent, that is told as it was found, unless something has happened since that may have changed it; then, and for a
+// session that was not looked at yet because others hold it up, it is looked for again. The agents are only counted here: doing so at every decision
 // would cost far more than the decision. Nothing is changed.
 func (c *Core) Explain(id uuid.UUID, now time.Time) (Explanation, bool) {
 	p := c.byID[id]
@@ -40,12 +39,12 @@ func (c *Core) Explain(id uuid.UUID, now time.Time) (Explanation, bool) {
 		return Explanation{}, false
 	}
 	e := Explanation{SessionID: id, Retries: p.Retries, Since: p.CreatedAt, Waiting: c.queue.Len()}
-	if !p.found.at.IsZero() {
-		at := p.found.at
-		e.LastTry, e.Since = &at, p.found.since
+	if p.found.at != 0 {
+		at := p.found.at.time()
+		e.LastTry, e.Since = &at, p.found.since.time()
 	}
 	if p.placing != nil {
-		e.Since, e.Reasons = p.placedAt, []Reason{{Kind: WaitsForCommit}}
+		e.Since, e.Reasons = p.placedAt.time(), []Reason{{Kind: WaitsForCommit}}
 		return e, true
 	}
 	first := c.aheadOf(p, now)
@@ -55,14 +54,12 @@ func (c *Core) Explain(id uuid.UUID, now time.Time) (Explanation, bool) {
 		e.Reasons = []Reason{{Kind: WaitsForUnknownPolicy, Policy: c.Policy.Name}}
 		return e, true
 	}
-	reasons, obstacle := p.found.reasons, p.found.obstacle
-	if p.found.at.IsZero() || p.found.changes != c.changes {
-		reasons, obstacle = c.evaluate(p, now).reasons, nil
-		if len(reasons) == 0 {
-			_, obstacle = c.placeBehind(quiet{policy}, p, now)
-		}
+	var obstacle *obstacle
+	if p.found.at != 0 && p.found.changes == c.changes && p.found.failing == 0 {
+		obstacle = p.found.obstacle
+	} else if e.Reasons = c.evaluate(p, now).reasons; len(e.Reasons) == 0 {
+		_, obstacle = c.placeBehind(quiet{policy}, p, now)
 	}
-	e.Reasons = slices.Clone(reasons)
 	if obstacle != nil {
 		e.Reasons = append(e.Reasons, c.reasonOf(quiet{policy}, p, obstacle))
 	}

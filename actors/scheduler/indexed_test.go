@@ -557,7 +557,7 @@ func TestCounts(t *testing.T) {
 		members := 0
 		for _, g := range c.crowds {
 			members += g.members.Len()
-			if !c.watches[g.key.scope][g.key.limit].crowds[g] || g.ahead != nil && g.ahead.leads != g {
+			if !c.watchOf(g.key.watched).crowds[g] || g.ahead != nil && g.ahead.leads != g {
 				t.Fatalf("seed %d: a crowd is lost", seed)
 			}
 		}

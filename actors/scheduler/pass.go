@@ -2,7 +2,6 @@ package scheduler
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -70,7 +69,7 @@ func (c *Core) pass(now time.Time) ([]Effect, error) {
 			if p.leads != nil {
 				c.followUp(p)
 			}
-			c.note(p, finding{at: now, obstacle: obstacle})
+			c.note(p, finding{at: momentOf(now), obstacle: obstacle})
 			if p != told {
 				attempt := protocol.SchedulerData{LastTry: lastTry, Failed: v.failed, Passed: v.passed, Msg: obstacle.text}
 				effects = append(effects, c.report(p, attempt, infoNoAgent, obstacle.kernel))
@@ -91,7 +90,7 @@ func (c *Core) pass(now time.Time) ([]Effect, error) {
 
 // failed records the predicates that a session does not pass, and lays it aside.
 func (c *Core) failed(p *pending, v verdict, now time.Time, lastTry string) Effect {
-	c.note(p, finding{at: now, reasons: v.reasons})
+	c.note(p, finding{at: momentOf(now), failing: v.failing})
 	effect := c.report(p, protocol.SchedulerData{LastTry: lastTry, Failed: v.failed, Passed: v.passed}, infoPredicates, uuid.Nil)
 	c.park(p, v.wait, v.where)
 	if p.leads != nil {
@@ -103,7 +102,7 @@ func (c *Core) failed(p *pending, v verdict, now time.Time, lastTry string) Effe
 // note keeps what a look at a session has found, and since when it has been that.
 func (c *Core) note(p *pending, f finding) {
 	f.changes, f.since = c.changes, f.at
-	if !p.found.at.IsZero() && p.found.alike(f) {
+	if p.found.at != 0 && p.found.alike(f) {
 		f.since = p.found.since
 	}
 	p.found = f
@@ -114,7 +113,7 @@ func (f finding) alike(g finding) bool {
 	if (f.obstacle == nil) != (g.obstacle == nil) || f.obstacle != nil && f.obstacle.kind != g.obstacle.kind {
 		return false
 	}
-	return slices.EqualFunc(f.reasons, g.reasons, func(a, b Reason) bool { return a.Kind == b.Kind })
+	return f.failing == g.failing
 }
 
 func (c *Core) report(p *pending, d protocol.SchedulerData, info string, kernel uuid.UUID) Effect {
@@ -256,7 +255,7 @@ func (c *Core) reserve(p *pending, placement *protocol.Placement, now time.Time)
 		})
 	}
 	c.changes++
-	p.placing, p.placedAt = placement, now
+	p.placing, p.placedAt = placement, momentOf(now)
 	c.placing[p.ID] = p
 	c.dequeue(p)
 }

@@ -54,6 +54,10 @@ func (c *Core) evaluate(p *pending, now time.Time) (v verdict) {
 		}
 		v.failed = append(v.failed, protocol.PredicateFailure{Name: pr.name, Msg: msg})
 		v.reasons = append(v.reasons, *reason)
+		v.failing |= 1 << i
+		if reason.Kind == WaitsForType {
+			v.failing |= ofType
+		}
 		if v.wait == notParked || v.wait == forQuota && pr.wait != forQuota {
 			v.wait, v.where = pr.wait, scopeOf(p, pr.kind)
 		}
@@ -64,11 +68,18 @@ func (c *Core) evaluate(p *pending, now time.Time) (v verdict) {
 	return v
 }
 
+// failing has a bit for each of the predicates that a session fails, in their order.
+type failing uint16
+
+// ofType is also set where the access fails for the session's type.
+const ofType failing = 1 << 15
+
 // verdict is what the predicates say of a session.
 type verdict struct {
 	passed  []protocol.PredicateName
 	failed  []protocol.PredicateFailure
 	reasons []Reason // one for each that failed
+	failing failing
 	wait    parking
 	where   scope
 }

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,18 +34,36 @@ type pending struct {
 	leads     *crowd // that it was sent ahead of
 	stale     bool   // among the ready ones: has failed so often that others may go first
 	placing   *protocol.Placement
-	placedAt  time.Time
-	told      time.Time // when it was last reported that it can't start behind the head
+	placedAt  moment
+	told      moment // when it was last reported that it can't start behind the head
 	found     finding
 }
 
-// finding is what the last look at a session has found.
+// finding is what the last look at a session has found. Many wait for long: what of it can be found again is not kept.
 type finding struct {
-	at       time.Time
+	at       moment
 	changes  uint64    // of the core, then
-	since    time.Time // since when it is of this kind
-	reasons  []Reason  // failed predicates
+	since    moment    // since when it is of this kind
+	failing  failing   // predicates
 	obstacle *obstacle // otherwise
+}
+
+// moment is a time in nanoseconds of Unix, 0 for none. A queue of a hundred thousand has half a million of them, which the garbage
+// collector need not look into as it does into time.Time.
+type moment int64
+
+func momentOf(t time.Time) moment {
+	if t.IsZero() {
+		return 0
+	}
+	return moment(t.UnixNano())
+}
+
+func (m moment) time() time.Time {
+	if m == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(m)).UTC()
 }
 
 const degree = 16
@@ -257,6 +276,7 @@ type watched struct {
 // watch holds the crowds that wait for one quota.
 type watch struct {
 	crowds map[*crowd]bool
+	text   string // the limit's
 	limit  backendai.ResourceSlots
 	// least is no more, slot by slot, than what any of them wants: where there is no room for that, none needs to be asked.
 	least backendai.ResourceSlots
@@ -288,14 +308,9 @@ func (c *Core) join(p *pending, where scope) {
 	if g == nil {
 		g = &crowd{key: key, members: c.sorted(c.turns())}
 		c.crowds[key] = g
-		if c.watches[where] == nil {
-			c.watches[where] = make(map[string]*watch)
-			c.watching[where.kind]++
-		}
-		w := c.watches[where][key.limit]
+		w := c.watchOf(key.watched)
 		if w == nil {
-			w = &watch{crowds: make(map[*crowd]bool), limit: limitOf(p, where.kind), least: p.requested}
-			c.watches[where][key.limit] = w
+			w = c.watch(key.watched, limitOf(p, where.kind), p.requested)
 		}
 		w.least = smaller(w.least, p.requested)
 		w.crowds[g] = true
@@ -319,15 +334,37 @@ func (c *Core) dissolve(g *crowd) {
 		return
 	}
 	delete(c.crowds, g.key)
-	of := c.watches[g.key.scope]
-	delete(of[g.key.limit].crowds, g)
-	if len(of[g.key.limit].crowds) == 0 {
-		delete(of, g.key.limit)
+	w, where := c.watchOf(g.key.watched), g.key.scope
+	if delete(w.crowds, g); len(w.crowds) > 0 {
+		return
 	}
-	if len(of) == 0 {
-		delete(c.watches, g.key.scope)
-		c.watching[g.key.scope.kind]--
+	of := c.watches[where]
+	if len(of) > 1 {
+		c.watches[where] = slices.DeleteFunc(slices.Clone(of), func(other *watch) bool { return other == w })
+		return
 	}
+	delete(c.watches, where)
+	c.watching[where.kind]--
+}
+
+// watchOf finds the watch of a quota, nil if nobody waits for it.
+func (c *Core) watchOf(q watched) *watch {
+	for _, w := range c.watches[q.scope] {
+		if w.text == q.limit {
+			return w
+		}
+	}
+	return nil
+}
+
+// watch begins one.
+func (c *Core) watch(q watched, limit, least backendai.ResourceSlots) *watch {
+	w := &watch{crowds: make(map[*crowd]bool), text: q.limit, limit: limit, least: least}
+	if len(c.watches[q.scope]) == 0 {
+		c.watching[q.scope.kind]++
+	}
+	c.watches[q.scope] = append(c.watches[q.scope], w)
+	return w
 }
 
 // givenBack sends the first of every crowd ahead that a quota, of which something was given back, has room for.

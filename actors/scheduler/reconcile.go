@@ -16,7 +16,7 @@ func (c *Core) moved(e *protocol.Moved, now time.Time) (effects []Effect) {
 	for id := range sortedIDs(maps.Keys(c.placing)) {
 		p := c.placing[id]
 		if e.Has(cluster.ShardOf(cluster.Session(p.ID), e.Of)) {
-			p.placedAt = now
+			p.placedAt = momentOf(now)
 			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
 		}
 	}

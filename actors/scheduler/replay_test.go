@@ -309,7 +309,7 @@ func TestNothingOfTheStateIsForgotten(t *testing.T) {
 		"ends order index alive queue fresh stale ofOwner clock parked spare watching dependents placing sessions holders record")
 	check(Ledger{}, "keys groups domains", "freed shared records")
 	check(pending{}, "PendingSession parked crowd leads stale placing placedAt told found", "requested size")
-	check(finding{}, "at changes since reasons obstacle", "")
+	check(finding{}, "at changes since failing obstacle", "")
 	check(obstacle{}, "kind text kernel agent short delay", "")
 	check(use{}, "at slots kernels known changed", "")
 	check(usedSlot{}, "name sum perSecond", "")
@@ -319,7 +319,7 @@ func TestNothingOfTheStateIsForgotten(t *testing.T) {
 	check(hold{}, "head victims leaving kernels shares since told", "")
 	check(vain{}, "head priority bookings again", "")
 	check(crowd{}, "key", "members ahead")
-	check(watch{}, "limit least", "crowds")
+	check(watch{}, "text limit least", "crowds")
 	check(Agent{}, "AgentState Occupied", "class position")
 }
 

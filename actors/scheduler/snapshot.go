@@ -98,7 +98,7 @@ type findingDoc struct {
 	At       time.Time
 	Changes  uint64
 	Since    time.Time
-	Reasons  []Reason     `json:",omitempty"`
+	Failing  failing      `json:",omitempty"`
 	Obstacle *obstacleDoc `json:",omitempty"`
 }
 
@@ -181,14 +181,14 @@ func (c *Core) snapshot() snapshot {
 	}
 	crowds := make(map[*crowd]int, len(c.crowds))
 	for _, g := range slices.SortedFunc(maps.Values(c.crowds), func(a, b *crowd) int { return a.key.compare(b.key) }) {
-		k, w := g.key, c.watches[g.key.scope][g.key.limit]
+		k, w := g.key, c.watchOf(g.key.watched)
 		s.Crowds = append(s.Crowds, crowdDoc{Scope: k.scope.kind, Name: k.scope.name, Group: k.scope.group, Limit: k.limit, Size: k.size, Owner: k.owner, Watched: w.limit, Least: w.least})
 		crowds[g] = len(s.Crowds)
 	}
 	for _, p := range slices.SortedFunc(maps.Values(c.byID), compareAge) {
-		d := pendingDoc{PendingSession: p.PendingSession, Parked: p.parked, Stale: p.stale, Crowd: crowds[p.crowd], Leads: crowds[p.leads], Placing: p.placing, PlacedAt: p.placedAt, Told: p.told}
-		if f := p.found; !f.at.IsZero() {
-			d.Found = &findingDoc{At: f.at, Changes: f.changes, Since: f.since, Reasons: f.reasons}
+		d := pendingDoc{PendingSession: p.PendingSession, Parked: p.parked, Stale: p.stale, Crowd: crowds[p.crowd], Leads: crowds[p.leads], Placing: p.placing, PlacedAt: p.placedAt.time(), Told: p.told.time()}
+		if f := p.found; f.at != 0 {
+			d.Found = &findingDoc{At: f.at.time(), Changes: f.changes, Since: f.since.time(), Failing: f.failing}
 			if o := f.obstacle; o != nil {
 				d.Found.Obstacle = &obstacleDoc{o.kind, o.text, o.kernel, o.agent, o.short, o.delay}
 			}
@@ -391,24 +391,21 @@ func (c *Core) restoreCrowd(d crowdDoc) *crowd {
 	where := scope{kind: d.Scope, name: d.Name, group: d.Group}
 	g := &crowd{key: crowdKey{watched: watched{scope: where, limit: d.Limit}, size: d.Size, owner: d.Owner}, members: c.sorted(c.turns())}
 	c.crowds[g.key] = g
-	if c.watches[where] == nil {
-		c.watches[where] = make(map[string]*watch)
-		c.watching[where.kind]++
+	w := c.watchOf(g.key.watched)
+	if w == nil {
+		w = c.watch(g.key.watched, d.Watched, d.Least)
 	}
-	if c.watches[where][d.Limit] == nil {
-		c.watches[where][d.Limit] = &watch{crowds: make(map[*crowd]bool), limit: d.Watched, least: d.Least}
-	}
-	c.watches[where][d.Limit].crowds[g] = true
+	w.crowds[g] = true
 	return g
 }
 
 func (c *Core) restorePending(d pendingDoc, crowds []*crowd) {
-	p := &pending{PendingSession: d.PendingSession, parked: d.Parked, stale: d.Stale, crowd: crowds[d.Crowd], leads: crowds[d.Leads], placing: d.Placing, placedAt: d.PlacedAt, told: d.Told}
+	p := &pending{PendingSession: d.PendingSession, parked: d.Parked, stale: d.Stale, crowd: crowds[d.Crowd], leads: crowds[d.Leads], placing: d.Placing, placedAt: momentOf(d.PlacedAt), told: momentOf(d.Told)}
 	for _, k := range p.Kernels {
 		p.requested = p.requested.Add(k.Slots)
 	}
 	if f := d.Found; f != nil {
-		p.found = finding{at: f.At, changes: f.Changes, since: f.Since, reasons: f.Reasons}
+		p.found = finding{at: momentOf(f.At), changes: f.Changes, since: momentOf(f.Since), failing: f.Failing}
 		if o := f.Obstacle; o != nil {
 			p.found.obstacle = &obstacle{kind: o.Kind, text: o.Text, kernel: o.Kernel, agent: o.Agent, short: o.Short, delay: o.Delay}
 		}

@@ -40,7 +40,7 @@ type Core struct {
 	parked     int
 	spare      *btree.FreeListG[*pending]
 	crowds     map[crowdKey]*crowd
-	watches    map[scope]map[string]*watch     // by the text of the limit
+	watches    map[scope][]*watch              // one for each limit
 	watching   [domainScope + 1]int            // how many of each kind
 	dependents map[uuid.UUID]map[*pending]bool // by what they wait for
 	byID       map[uuid.UUID]*pending
@@ -91,7 +91,7 @@ func NewCore(group string, policy protocol.Policy, known *backendai.KnownSlots) 
 		Ledger:  NewLedger(),
 		touched: make(map[string]bool), owners: make(map[string]bool), placing: make(map[uuid.UUID]*pending),
 		index: newIndex(), spare: btree.NewFreeListG[*pending](256),
-		ofOwner: make(map[string]*btree.BTreeG[*pending]), crowds: make(map[crowdKey]*crowd), watches: make(map[scope]map[string]*watch),
+		ofOwner: make(map[string]*btree.BTreeG[*pending]), crowds: make(map[crowdKey]*crowd), watches: make(map[scope][]*watch),
 		dependents: make(map[uuid.UUID]map[*pending]bool), nowhere: make(map[string]bool),
 	}
 	c.queue, c.fresh, c.stale, c.clock = c.sorted(older), c.sorted(c.lineup()), c.sorted(c.lineup()), c.sorted(earlier)

@@ -42,6 +42,22 @@ var steady = func() {}
 func throughput(policy string, agents, pending, parked int, during time.Duration) Throughput {
 	w := newWorld(policy, agents)
 	w.park(parked)
+	t := Throughput{Policy: policy, Agents: agents, Pending: pending, Parked: parked, FillRate: w.fill(pending)}
+	runtime.GC()
+	steady()
+	begin := spent()
+	for {
+		t.Decisions += w.turn()
+		if taken := spent() - begin; taken >= during && t.Decisions > 0 {
+			t.Seconds = taken.Seconds()
+			t.PerSecond = float64(t.Decisions) / t.Seconds
+			return t
+		}
+	}
+}
+
+// fill makes sessions until the cluster is full and so many wait; it tells how many were placed per second.
+func (w *world) fill(pending int) float64 {
 	filled := 0
 	begin := spent()
 	for {
@@ -54,27 +70,21 @@ func throughput(policy string, agents, pending, parked int, during time.Duration
 			break
 		}
 	}
-	fill := float64(filled) / (spent() - begin).Seconds()
+	taken := (spent() - begin).Seconds()
 	for len(w.queued) < pending {
 		w.enqueue(w.session())
 	}
-	t := Throughput{Policy: policy, Agents: agents, Pending: pending, Parked: parked, FillRate: fill}
-	runtime.GC()
-	steady()
-	begin = spent()
-	for {
-		w.end(endsPerPass)
-		decisions, placed := w.pass()
-		t.Decisions += decisions
-		for range placed {
-			w.enqueue(w.session())
-		}
-		if taken := spent() - begin; taken >= during && t.Decisions > 0 {
-			t.Seconds = taken.Seconds()
-			t.PerSecond = float64(t.Decisions) / t.Seconds
-			return t
-		}
+	return float64(filled) / taken
+}
+
+// turn is one pass of the steady state: some sessions have ended, and as many are asked for as are placed.
+func (w *world) turn() (decisions int) {
+	w.end(endsPerPass)
+	decisions, placed := w.pass()
+	for range placed {
+		w.enqueue(w.session())
 	}
+	return decisions
 }
 
 // Gang is one session of many containers.
