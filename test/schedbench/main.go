@@ -28,7 +28,7 @@ type Result struct {
 
 var policies = []string{"fifo", "lifo", "mof", "drf"}
 
-var options = []string{"fifo+priority", "fifo+share", "fifo+spread", "fifo+pack"}
+var options = []string{"fifo+priority", "fifo+share", "fifo+spread", "fifo+pack", "fifo+backfill", "fifo+preemption"}
 
 func main() {
 	format := flag.String("format", "text", "text or json")
