@@ -57,18 +57,12 @@ func (Concurrency) effect() {}
 // written of them is always the whole value, so a lost write is mended by the next. Effects come in an order that
 // depends on the events only, never on that of a map, so that a scheduler can be replayed.
 func (c *Core) Books() []Effect {
-	if len(c.touched)+len(c.owners) == 0 {
-		return nil
-	}
 	effects := c.books()
 	c.record.add(booked{}, time.Time{}, effects, nil)
 	return effects
 }
 
 func (c *Core) books() (effects []Effect) {
-	if len(c.touched)+len(c.owners) == 0 {
-		return nil
-	}
 	effects = make([]Effect, 0, len(c.touched)+len(c.owners))
 	for _, id := range slices.Sorted(maps.Keys(c.touched)) {
 		if a := c.agents[id]; a != nil {

@@ -31,8 +31,8 @@ func (e Explanation) Sentences() (list []string) {
 
 // Explain tells why a session waits; false if it is not known (any more). The predicates are asked again. Where the last decision
 // has found no agent, that is told as it was found, unless something has happened since that may have changed it; then, and for a
-// session that was not looked at yet because others hold it up, it is looked for again. The agents are only counted here: doing so at every decision
-// would cost far more than the decision. Nothing is changed.
+// session that was not looked at yet because others hold it up, one is looked for again. The agents are only counted here: doing so
+// at every decision would cost far more than the decision. Nothing is changed.
 func (c *Core) Explain(id uuid.UUID, now time.Time) (Explanation, bool) {
 	p := c.byID[id]
 	if p == nil {

@@ -48,8 +48,8 @@ type finding struct {
 	obstacle *obstacle // otherwise
 }
 
-// moment is a time in nanoseconds of Unix, 0 for none. A queue of a hundred thousand has half a million of them, which the garbage
-// collector need not look into as it does into time.Time.
+// moment is a time in nanoseconds of Unix, 0 for none. Each session that waits has four, which the garbage collector need not look
+// into as it does into time.Time.
 type moment int64
 
 func momentOf(t time.Time) moment {

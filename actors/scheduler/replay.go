@@ -40,7 +40,7 @@ type (
 )
 
 // recordingVersion is that of the lines' form.
-const recordingVersion = 1
+const recordingVersion = 2
 
 // Names of the steps that are no events.
 const (

@@ -324,7 +324,7 @@ func TestNothingOfTheStateIsForgotten(t *testing.T) {
 }
 
 func TestReplayRefuses(t *testing.T) {
-	for _, text := range []string{"", "x", "{}", `{"recording":9}`, `{"recording":1,"state":{"Pending":[{"Crowd":7}]}}`} {
+	for _, text := range []string{"", "x", "{}", `{"recording":9}`, `{"recording":2,"state":{"Pending":[{"Crowd":7}]}}`} {
 		if _, err := NewReplay(strings.NewReader(text)); err == nil {
 			t.Errorf("%q is taken for a recording", text)
 		}

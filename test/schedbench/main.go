@@ -21,7 +21,7 @@ type Result struct {
 	Throughput []Throughput `json:"throughput"`
 	Options    []Throughput `json:"options"` // what the original's schedulers don't have, 5,000 agents
 	ByQueue    []Throughput `json:"by_queue"`
-	ParkedCost float64      `json:"parked_cost"` // median of the part of the throughput that 100,000 parked sessions take, fifo, 5,000 agents
+	ParkedCost float64      `json:"parked_cost"` // the part of the throughput that 100,000 parked sessions take, fifo, 5,000 agents
 	Gangs      []Gang       `json:"gangs"`
 	Trace      []Outcome    `json:"trace"`
 }

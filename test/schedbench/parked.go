@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// turnOf is so many decisions, about 30 ms: a noisy machine then disturbs both of what is compared alike.
-const turnOf, turns = 2000, 300
+// A stretch is so many decisions, about 30 ms: a noisy machine then disturbs both of what is compared alike.
+const stretch, stretches = 2000, 300
 
 // parkedCost is the part of the throughput that 100,000 parked sessions take from fifo on 5,000 agents with 10,000 sessions ready. Two
 // schedulers, with and without them, work in turn. As they share a collector of garbage, that rests meanwhile, and what it would
@@ -17,14 +17,14 @@ func parkedCost() float64 {
 	var work, workWith time.Duration
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	before := memory()
-	for i := range turns {
-		work += without.work(turnOf)
-		workWith += with.work(turnOf)
+	for i := range stretches {
+		work += without.work(stretch)
+		workWith += with.work(stretch)
 		if i%10 == 9 {
 			runtime.GC()
 		}
 	}
-	allocated := float64(memory().TotalAlloc-before.TotalAlloc) / (2 * turnOf * turns) // per decision
+	allocated := float64(memory().TotalAlloc-before.TotalAlloc) / (2 * stretch * stretches) // per decision
 	garbage := func(w *world) float64 {
 		cost, live := collection()
 		runtime.KeepAlive(w)
@@ -35,7 +35,7 @@ func parkedCost() float64 {
 	without = nil
 	with = parkedWorld(100_000)
 	collectingWith := garbage(with)
-	return 1 - (work.Seconds()/(turnOf*turns)+collecting)/(workWith.Seconds()/(turnOf*turns)+collectingWith)
+	return 1 - (work.Seconds()/(stretch*stretches)+collecting)/(workWith.Seconds()/(stretch*stretches)+collectingWith)
 }
 
 func parkedWorld(parked int) *world {

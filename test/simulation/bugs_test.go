@@ -19,6 +19,7 @@ var bugs = []struct {
 	{32, "I4: after a takeover, a start of which a part had ended waited for ever"},
 	{24, "leak: a scheduler that took over did not correct the rows of agents that had become free"},
 	{1697, "I4: a scheduler that missed an agent's state never learnt it"},
+	{2110, "I6: the simulated supervision, unlike the shard's, moved a session to ERROR before the last that its kernels had written"},
 }
 
 func TestSeedsThatFoundBugs(t *testing.T) {

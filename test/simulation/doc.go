@@ -47,8 +47,7 @@
 // # Limits
 //
 // Not simulated: the wire (encoding, ZeroMQ, Redis, SQL), the API's own checks, idle checks, network overlays, statistics, logs.
-// Where a shell here does otherwise than actor.go, its comment says so: the quarantine of a crashing session looks whether it is dead
-// already. Excused are containers of three kinds, counted as orphans: made by a late command of
+// Excused are containers of three kinds, counted as orphans: made by a late command of
 // a deposed owner on an agent that compares no epochs; sent late by a twin that was paused; and those whose forced end or failed start
 // was forgotten with its process, as the next owner asks the agent for their end only once (see excused).
 // A call to a twin on another node is never doubled, since the twin would take it for two. A creation whose answer was lost reaches its

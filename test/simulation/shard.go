@@ -33,6 +33,7 @@ type shardActor struct {
 	box      *mailbox
 	children map[cluster.Identity]child
 	crashes  map[cluster.Identity]*crashCount
+	sick     map[cluster.Identity]string // sessions that crash again and again, and why, until their rows are read
 	stash    map[cluster.Identity][]any
 	dying    map[*mailbox]cluster.Identity
 	gaveUp   bool
@@ -69,7 +70,7 @@ type respawn struct {
 type lostShard struct{}
 
 func newShardActor(p *process, g journal.Guard, sessions [][]record.Kernel, agents []record.Agent, groups []string) *shardActor {
-	a := &shardActor{p: p, guard: g, children: make(map[cluster.Identity]child), crashes: make(map[cluster.Identity]*crashCount),
+	a := &shardActor{p: p, guard: g, children: make(map[cluster.Identity]child), crashes: make(map[cluster.Identity]*crashCount), sick: make(map[cluster.Identity]string),
 		stash: make(map[cluster.Identity][]any), dying: make(map[*mailbox]cluster.Identity)}
 	a.box = p.spawn(fmt.Sprintf("shard-%d", g.Shard), a.receive, a.stopping, func(reason string) { p.owner.reclaim(g.Shard, "its actor has crashed: "+reason) })
 	a.box.queue = append(a.box.queue, func() {
@@ -266,7 +267,7 @@ func (a *shardActor) crashed(e *crashedChild) {
 	c.n++
 	a.stash[id] = []any{}
 	if id.Kind == cluster.KindSession && c.n >= quarantineAfter {
-		a.quarantine(id, e)
+		a.sick[id] = e.reason // decided once its rows are read: it may be dead already, or be ending
 	}
 	a.box.later(min(firstPause<<min(c.n-1, 10), maxPause), func() any { return &respawn{id: id} })
 }
@@ -283,6 +284,14 @@ func (a *shardActor) respawn(e *respawn) {
 		return
 	case e.err != nil:
 		a.box.later(time.Second, func() any { return &respawn{id: e.id} })
+		return
+	case a.sick[e.id] != "":
+		reason := a.sick[e.id]
+		delete(a.sick, e.id)
+		if len(e.rows) > 0 && !e.rows[0].Status.IsDead() {
+			a.quarantine(e.id, reason)
+		}
+		a.sessionRows(e.id) // as they are then
 		return
 	case len(e.rows) > 0 && !allDead(e.rows):
 		a.spawnSession(e.rows, true)
@@ -317,15 +326,10 @@ func (a *shardActor) sessionRows(id cluster.Identity) {
 	}})
 }
 
-// quarantine moves a session that crashes again and again to ERROR, unless its main row is dead: its actor may outlive its rows, while an
-// agent has not answered. The shell does not look.
-func (a *shardActor) quarantine(id cluster.Identity, e *crashedChild) {
+// quarantine moves a session that crashes again and again to ERROR.
+func (a *shardActor) quarantine(id cluster.Identity, reason string) {
 	a.p.w.stats.Quarantined++
-	if s := a.p.w.db.sessions[uuid.MustParse(id.ID)]; s == nil || s.rows[0].Status.IsDead() {
-		delete(a.crashes, id)
-		return
-	}
-	doc, _ := json.Marshal(map[string]any{"error": map[string]any{"src": "other", "name": "ActorCrash", "repr": e.reason}})
+	doc, _ := json.Marshal(map[string]any{"error": map[string]any{"src": "other", "name": "ActorCrash", "repr": reason}})
 	info, now := string(backendai.InfoOtherError("crashed")), a.p.w.time()
 	patch := &record.KernelPatch{
 		ID:     uuid.MustParse(id.ID),
