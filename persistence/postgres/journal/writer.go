@@ -221,6 +221,9 @@ func begin(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map
 	}
 	var b pgx.Batch
 	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	// Every row is found by its key. A plan that was made while the table was almost empty would read all of it, and a connection
+	// keeps its plans until the server's next look at the table: a minute, or many thousand sessions, later.
+	b.Queue(`SET LOCAL enable_seqscan = off`)
 	// ORDER BY: all writers lock in one order, so that they cannot deadlock with a raise.
 	b.Queue(`SELECT shard, epoch FROM backendai_actors.shards WHERE shard = ANY($1) ORDER BY shard FOR SHARE`,
 		slices.Sorted(maps.Keys(seen))).Query(func(rows pgx.Rows) error {

@@ -61,13 +61,18 @@ func kernels(ctx context.Context, pool *pgxpool.Pool, where string, args ...any)
 	return pgx.CollectRows(rows, scanKernel)
 }
 
-// alive is the condition of a session that still has something to do: some kernel of it is not dead. All of its rows are read.
-const alive = `k.session_id IN (SELECT l.session_id FROM public.kernels l WHERE l.status NOT IN ('TERMINATED', 'CANCELLED')`
+// The statuses to look for are named, never those to leave out: only then does the index of statuses find the few rows that live
+// among the millions that have ended.
+var (
+	unended   = backendai.Dead.Not().List()
+	occupying = backendai.AgentResourceOccupying.List()
+)
 
 // Sessions reads the rows of the live sessions of the shards that the SQL expression shardOf (of the text expression
-// "l.session_id::text") maps to; each session main first. Sessions without a main row are left out: nothing can act for them.
+// "l.session_id::text") maps to: all rows of those with a kernel that is not dead; each session main first. Sessions without a main row are left out: nothing can act for them.
 func Sessions(ctx context.Context, pool *pgxpool.Pool, shardOf func(string) string, shards []int32) ([][]record.Kernel, error) {
-	list, err := kernels(ctx, pool, alive+` AND `+shardOf("l.session_id::text")+` = ANY($1))`, shards)
+	list, err := kernels(ctx, pool, `k.session_id IN (SELECT l.session_id FROM public.kernels l WHERE l.status = ANY($2::kernelstatus[]) AND `+
+		shardOf("l.session_id::text")+` = ANY($1))`, shards, unended)
 	if err != nil {
 		return nil, fmt.Errorf("live: sessions: %w", postgres.AsError(err))
 	}
@@ -115,7 +120,7 @@ func SessionOfKernel(ctx context.Context, pool *pgxpool.Pool, kernel uuid.UUID) 
 
 // SessionsOn lists the live sessions with a kernel on an agent.
 func SessionsOn(ctx context.Context, pool *pgxpool.Pool, agent string) ([]uuid.UUID, error) {
-	rows, err := pool.Query(ctx, `SELECT DISTINCT session_id FROM public.kernels WHERE agent = $1 AND status NOT IN ('PENDING', 'TERMINATED', 'CANCELLED')`, agent)
+	rows, err := pool.Query(ctx, `SELECT DISTINCT session_id FROM public.kernels WHERE agent = $1 AND status = ANY($2::kernelstatus[])`, agent, occupying)
 	if err != nil {
 		return nil, fmt.Errorf("live: sessions on an agent: %w", postgres.AsError(err))
 	}
@@ -124,7 +129,7 @@ func SessionsOn(ctx context.Context, pool *pgxpool.Pool, agent string) ([]uuid.U
 
 // Allocations reads the kernels that take slots of agents in a scaling group.
 func Allocations(ctx context.Context, pool *pgxpool.Pool, scalingGroup string) ([]record.Kernel, error) {
-	list, err := kernels(ctx, pool, `k.scaling_group = $1 AND k.agent IS NOT NULL AND k.status NOT IN ('PENDING', 'TERMINATED', 'CANCELLED')`, scalingGroup)
+	list, err := kernels(ctx, pool, `k.scaling_group = $1 AND k.agent IS NOT NULL AND k.status = ANY($2::kernelstatus[])`, scalingGroup, occupying)
 	if err != nil {
 		return nil, fmt.Errorf("live: allocations: %w", postgres.AsError(err))
 	}

@@ -45,8 +45,8 @@ type Occupancy struct {
 func Occupancies(ctx context.Context, pool *pgxpool.Pool, accessKey string, user, group uuid.UUID, domain string) ([]Occupancy, error) {
 	rows, err := pool.Query(ctx, `SELECT coalesce(access_key = $1, false), coalesce(user_uuid = $2, false), group_id = $3, domain_name = $4, status = 'TERMINATING',
  coalesce(scaling_group, ''), occupied_slots, count(*)::int
- FROM public.kernels WHERE status NOT IN ('TERMINATED', 'PENDING', 'CANCELLED') AND (access_key = $1 OR user_uuid = $2 OR group_id = $3 OR domain_name = $4)
- GROUP BY 1, 2, 3, 4, 5, 6, 7`, accessKey, user, group, domain)
+ FROM public.kernels WHERE status = ANY($5::kernelstatus[]) AND (access_key = $1 OR user_uuid = $2 OR group_id = $3 OR domain_name = $4)
+ GROUP BY 1, 2, 3, 4, 5, 6, 7`, accessKey, user, group, domain, occupying)
 	if err != nil {
 		return nil, fmt.Errorf("live: occupancy: %w", postgres.AsError(err))
 	}

@@ -74,6 +74,7 @@ func ContainerLog(ctx context.Context, db Querier, id uuid.UUID) (log []byte, er
 
 // Active counts the sessions that occupy agents (spec/rest-core §7.7).
 func Active(ctx context.Context, db Querier) (n int, err error) {
-	err = db.QueryRow(ctx, `SELECT count(*) FROM public.kernels WHERE cluster_role = 'main' AND status NOT IN ('TERMINATED', 'PENDING', 'CANCELLED')`).Scan(&n)
+	err = db.QueryRow(ctx, `SELECT count(*) FROM public.kernels WHERE cluster_role = 'main' AND status = ANY($1::kernelstatus[])`,
+		backendai.AgentResourceOccupying.List()).Scan(&n)
 	return n, postgres.AsError(err)
 }
