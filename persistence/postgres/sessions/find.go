@@ -32,12 +32,12 @@ const inOrder = ` ORDER BY k.created_at DESC, k.session_id LIMIT 10`
 const selectMatch = `SELECT k.session_id, coalesce(k.session_name, ''), k.status::text, coalesce(k.created_at, 'epoch') FROM public.kernels k
  WHERE k.access_key = $1 AND `
 
+// Both are written so that the index of roles can't serve them: to a database without statistics of the table yet, that one looks as
+// good as the indexes of names, and has it read every session there is; a connection then keeps that plan.
 const (
 	// ofLive is for an index of the schema that has just these rows.
-	ofLive = ` AND k.cluster_role = 'main' AND k.status NOT IN ('TERMINATED', 'CANCELLED')`
-	// ofAll is written so that the index of roles can't serve it: to a database without statistics of the table yet, that one looks as
-	// good as the index of names, and has it read every session there is.
-	ofAll = ` AND (k.cluster_role = 'main') IS TRUE`
+	ofLive = ` AND (k.cluster_role = 'main' OR 'main' = k.cluster_role) AND k.status NOT IN ('TERMINATED', 'CANCELLED')`
+	ofAll  = ` AND (k.cluster_role = 'main') IS TRUE`
 )
 
 // Find looks a reference up among the sessions of an access key: a session's id, its name, a prefix of either, or a prefix

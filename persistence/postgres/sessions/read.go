@@ -42,6 +42,9 @@ type Info struct {
 	LastStat      json.RawMessage
 }
 
+// byID is the main row of a session: it has the session's id (spec/database §8.1).
+const byID = `id = $1 AND session_id = id`
+
 // Read reads a session by its id. Error: SessionNotFound.
 func Read(ctx context.Context, db Querier, id uuid.UUID) (*Info, error) {
 	i := &Info{ID: id}
@@ -49,7 +52,7 @@ func Read(ctx context.Context, db Querier, id uuid.UUID) (*Info, error) {
 	err := db.QueryRow(ctx, `SELECT coalesce(session_name, ''), coalesce(access_key, ''), domain_name, group_id, user_uuid, scaling_group, agent, agent_addr,
  coalesce(image, ''), coalesce(architecture, ''), coalesce(registry, ''), tag, container_id, occupied_slots, environ, kernel_host, service_ports,
  status::text, status_info, status_data, coalesce(created_at, 'epoch'), terminated_at, coalesce(num_queries, 0), last_stat
- FROM public.kernels WHERE session_id = $1 AND cluster_role = 'main'`, id).Scan(
+ FROM public.kernels WHERE `+byID, id).Scan(
 		&i.Name, &i.AccessKey, &i.DomainName, &i.GroupID, &i.UserUUID, &i.ScalingGroup, &i.Agent, &i.AgentAddr,
 		&i.Image, &i.Architecture, &i.Registry, &i.Tag, &i.ContainerID, &i.OccupiedSlots, &i.Environ, &i.KernelHost, &i.ServicePorts,
 		&status, &i.StatusInfo, &i.StatusData, &i.CreatedAt, &i.TerminatedAt, &i.NumQueries, &i.LastStat)
@@ -65,7 +68,7 @@ func Read(ctx context.Context, db Querier, id uuid.UUID) (*Info, error) {
 
 // ContainerLog reads the log that a dead session's main container has left; nil if there is none.
 func ContainerLog(ctx context.Context, db Querier, id uuid.UUID) (log []byte, err error) {
-	err = db.QueryRow(ctx, `SELECT container_log FROM public.kernels WHERE session_id = $1 AND cluster_role = 'main'`, id).Scan(&log)
+	err = db.QueryRow(ctx, `SELECT container_log FROM public.kernels WHERE `+byID, id).Scan(&log)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

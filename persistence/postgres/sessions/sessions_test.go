@@ -3,10 +3,10 @@ package sessions
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	backendai "backend.ai/manager"
@@ -92,27 +92,45 @@ func is(err error, code backendai.Code) bool {
 	return errors.As(err, &e) && e.Code == code
 }
 
-// TestPlans: names are looked up in an index of names, also where the database has no statistics of the table yet.
+// TestPlans: names and ids are looked up in indexes of names and ids, also where the database has no statistics of the table yet
+// and hardly any rows: the plans that connections make then, for any arguments, they keep.
 func TestPlans(t *testing.T) {
-	pool := cluster(t, 1, 1500)
-	for of, index := range map[string]string{ofLive: "ix_kernels_unique_sess_token", ofAll: "ix_kernels_session_name"} {
-		rows, err := pool.Query(context.Background(), fmt.Sprintf("EXPLAIN %sk.session_name = $2%s%s", selectMatch, of, inOrder), key, "s4")
-		if err != nil {
-			t.Fatal(err)
-		}
-		plan := ""
-		for rows.Next() {
-			line := ""
-			if err := rows.Scan(&line); err != nil {
+	ctx := context.Background()
+	pool := cluster(t, 1, 1)
+	for rows := 2; rows <= 600; rows += rows/3 + 1 {
+		for _, c := range []struct{ where, index, arguments string }{
+			{`access_key = $1 AND k.session_name = $2` + ofLive + inOrder, "ix_kernels_unique_sess_token", `'key', 's4'`},
+			{`access_key = $1 AND k.session_name = $2` + ofLive, "ix_kernels_unique_sess_token", `'key', 's4'`},
+			{`access_key = $1 AND k.session_name = $2` + ofAll + inOrder, "ix_kernels_session_name", `'key', 's4'`},
+			{byID, "Index Scan using", `'a0000004-0000-4000-8000-000000000000'`},
+		} {
+			tx, err := pool.Begin(ctx)
+			if err != nil {
 				t.Fatal(err)
 			}
-			plan += line + "\n"
+			for _, sql := range []string{`SET LOCAL plan_cache_mode = force_generic_plan`, `PREPARE search AS SELECT status FROM public.kernels k WHERE ` + c.where} {
+				if _, err := tx.Exec(ctx, sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			found, err := tx.Query(ctx, `EXPLAIN EXECUTE search(`+c.arguments+`)`, pgx.QueryExecModeSimpleProtocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines, err := pgx.CollectRows(found, pgx.RowTo[string])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if plan := strings.Join(lines, "\n"); !strings.Contains(plan, c.index) || strings.Contains(plan, "Index Scan using ix_kernels_cluster_role") || strings.Contains(plan, "Seq Scan") {
+				t.Errorf("%d rows, %s\n%s", rows, c.where, plan)
+			}
+			_, err = tx.Exec(ctx, `DEALLOCATE search`)
+			if err := errors.Join(err, tx.Rollback(ctx)); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := rows.Err(); err != nil {
+		if _, err := pool.Exec(ctx, sessionRows, rows, rows+rows/3); err != nil {
 			t.Fatal(err)
-		}
-		if !strings.Contains(plan, index) || strings.Contains(plan, "ix_kernels_cluster_role") {
-			t.Errorf("%s\n%s", of, plan)
 		}
 	}
 }
