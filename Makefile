@@ -12,7 +12,7 @@ RUN_PACKAGES := postgresql redis-server python3
 TEST_PACKAGES := $(RUN_PACKAGES) python3-venv etcd-server
 
 .DEFAULT_GOAL := help
-.PHONY: help build up test lint arrows bench bench-scheduler cluster faults simulate deps-build deps-run deps-test deps-cluster clean
+.PHONY: help build up test lint arrows bench bench-scheduler cluster scale faults simulate deps-build deps-run deps-test deps-cluster clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ SEEDS ?= 10000
 FAULTS ?= 300
 cluster: build deps-cluster $(VENV)/.ready ## run three managers behind a balancer, kill each of them under load, and use the official client meanwhile
 	$(GO) run ./test/faults cluster
+
+scale: build deps-cluster ## measure one, two and three nodes at the same work on this machine (6 minutes)
+	$(GO) run ./test/faults scale
 
 faults: build deps-cluster ## break things around three managers, FAULTS=300 of them at random, and check that nothing is lost (40 minutes)
 	$(GO) run ./test/faults --faults $(FAULTS)

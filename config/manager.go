@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // Manager is everything manager.toml says, checked and with defaults filled in. Plain values; copy freely. Field comments name the key;
 // the meanings are spec/config-cli-ops §1.3.
@@ -75,13 +78,17 @@ type Debug struct {
 	PeriodicSyncStats bool
 }
 
+// JournalWriters is how many transactions a node should have in flight: one for every two of its cores, at most four. More make each of
+// them smaller, and it is transactions more than rows that cost.
+func JournalWriters() int { return min(4, max(1, runtime.GOMAXPROCS(0)/2)) }
+
 // Actors is the table [actors], which only this manager knows. Every key is optional.
 type Actors struct {
 	// NodeName (node-name) names this process among the nodes; default manager.id.
 	NodeName string
 	// Shards (shards) is how many slices the actors are divided into. Fixed at the first start of a cluster: all nodes must agree. Default 64.
 	Shards int
-	// JournalWriters (journal-writers) is how many transactions a node has in flight for its actors. Default 4.
+	// JournalWriters (journal-writers) is how many transactions a node has in flight for its actors. Default: see the function JournalWriters.
 	JournalWriters int
 	// DBConnections (db-connections) bounds the pool. Default 32.
 	DBConnections int

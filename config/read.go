@@ -131,7 +131,7 @@ func (r *reader) actors(id string) Actors {
 	a := Actors{
 		NodeName:          r.text("actors.node-name", id),
 		Shards:            r.int("actors.shards", 64, 1, 4096),
-		JournalWriters:    r.int("actors.journal-writers", 4, 1, 64),
+		JournalWriters:    r.int("actors.journal-writers", JournalWriters(), 1, 64),
 		DBConnections:     r.int("actors.db-connections", 32, 4, 1000),
 		ClusterAddr:       r.hostPort("actors.cluster-addr", HostPort{}),
 		AdvertiseAddr:     r.hostPort("actors.advertise-addr", HostPort{}),

@@ -30,6 +30,7 @@ func TestSeveral(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *etcdtest.Server){
 		"an interrupted connection":     testInterruptedConnection,
 		"any node answers":              testAnyNodeAnswers,
+		"events find their sessions":    testEventsFindTheirSessions,
 		"a planned stop is not noticed": testPlannedStopIsNotNoticed,
 		"survivors take over":           testSurvivorsTakeOver,
 		"code for a silent node":        testCodeForASilentNode,
@@ -177,6 +178,33 @@ func testAnyNodeAnswers(t *testing.T, etcd *etcdtest.Server) {
 	}
 	s.eachOnce(ids, "session_enqueued", "session_scheduled", "session_preparing", "session_started", "session_terminated")
 	s.checkBooks(0)
+}
+
+// An event of a kernel gets to its session whichever node hears it: one of a main kernel, one of another, which has no session's id, and
+// one of a kernel that there is not.
+func testEventsFindTheirSessions(t *testing.T, etcd *etcdtest.Server) {
+	s, f := newSeveral(t, etcd, "abc", 1, nil)
+	for i, hearer := range f {
+		for _, kernel := range []int{0, 2} {
+			rows := cluster3(fmt.Sprintf("gang-%d-%d", i, kernel), small)
+			if _, err := f[0].create(rows...); err != nil {
+				t.Fatal(err)
+			}
+			if status := f[0].await(rows[0].ID); status != backendai.Running {
+				t.Fatal(status)
+			}
+			for _, id := range []uuid.UUID{uuid.New(), rows[kernel].ID, uuid.New()} {
+				hearer.node.directory.deliver(&protocol.AgentEvent{Name: "kernel_terminated", KernelID: id, Reason: "self-terminated", ExitCode: 3, Now: time.Now()})
+			}
+			s.eventually(fmt.Sprintf("the end of kernel %d, heard by %s", kernel, hearer.node.Name()), func() bool {
+				return s.text(`SELECT concat_ws(' ', status, status_info) FROM kernels WHERE id = $1`, rows[kernel].ID) == "TERMINATED self-terminated"
+			})
+			_, _ = f[0].destroy(rows[0].ID, false) // it may be ending by itself
+			s.eventually("the end of the session", func() bool {
+				return s.text(`SELECT string_agg(DISTINCT status::text, ' ') FROM kernels WHERE session_id = $1`, rows[0].ID) == "TERMINATED"
+			})
+		}
+	}
 }
 
 // A node that is drained and stopped while sessions are created through it and the others: nobody notices.

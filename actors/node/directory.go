@@ -14,7 +14,8 @@ import (
 // maxRemembered bounds the kernels whose session is remembered.
 const maxRemembered = 1 << 16
 
-// directory finds the session of a kernel: the roster knows those that live here, for others the row is asked once.
+// directory finds the session of a kernel. The roster knows those that live here. Of others it is guessed that they are main kernels,
+// which have their session's id and are most of all: only if there is no such session, the row is asked, once.
 type directory struct {
 	svc *services.Services
 
@@ -32,6 +33,15 @@ func (d *directory) deliver(e *protocol.AgentEvent) {
 		d.svc.Router.Send(cluster.Session(session), e)
 		return
 	}
+	if !d.svc.Router.Send(cluster.Session(e.KernelID), e) {
+		d.seek(e)
+	}
+}
+
+// seek asks the kernel's row where an event belongs.
+func (d *directory) seek(e *protocol.AgentEvent) {
+	sought := *e
+	sought.Sought = true
 	d.svc.Work.Go(func(ctx context.Context) {
 		session, found, err := d.find(ctx, e.KernelID)
 		if err != nil {
@@ -39,7 +49,7 @@ func (d *directory) deliver(e *protocol.AgentEvent) {
 			return
 		}
 		if found { // else it is of another cluster, or long gone
-			d.svc.Router.Send(cluster.Session(session), e)
+			d.svc.Router.Send(cluster.Session(session), &sought)
 		}
 	})
 }

@@ -104,6 +104,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	n.svc.Work = services.NewWorkers(n.cfg.Workers, 1<<16)
 	n.directory = newDirectory(n.svc)
+	n.svc.Seek = n.directory.seek
 	hands := shard.Hands{Ledger: n.cfg.Ledger, Flush: n.cfg.Journal.Flush}
 	if c := n.cfg.Company; c != nil {
 		n.members = c.Members(n.transport.Address(), n.follow, n.expired)

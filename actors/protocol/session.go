@@ -13,13 +13,15 @@ import (
 )
 
 // Create asks for a new session; the shard makes its actor. Answered with
-// Enqueued once the rows are committed.
+// Enqueued once the rows are committed or, with Await, with Outcome as AwaitStart is;
+// with Enqueued all the same if the session has been there before and is gone.
 // Errors: SessionAlreadyExists, InvalidAPIParameters, ServiceUnavailable.
 type Create struct {
 	Kernels      []*record.Kernel // PENDING, main first
 	Dependencies []Dependency
 	Launch       Launch
 	Scheduling   Limits
+	Await        bool
 	Reply        ReplyTo
 }
 
@@ -167,7 +169,13 @@ type AgentEvent struct {
 	Reason     string
 	ExitCode   int
 	Now        time.Time // when it was received
+	// Sought is set once the kernel's row was asked whose it is. Before that the event may have come to where a main kernel would be,
+	// which has its session's id.
+	Sought bool
 }
+
+// Misled tells whether an event has come to a session that is not there, and may be about a kernel of another one.
+func (e *AgentEvent) Misled(session string) bool { return !e.Sought && session == e.KernelID.String() }
 
 // KernelLog is the log that a container has left behind; the shard keeps it, whether the session still lives or not.
 // Answered with nil once it is written.

@@ -34,6 +34,8 @@ type Services struct {
 	Networks  Networks
 	Work      *Workers
 	Roster    *Roster
+	// Seek brings an event, of whose kernel there is no session of that id, to the session that the kernel's row names. It never blocks.
+	Seek func(*protocol.AgentEvent)
 	// HeartbeatTimeout is how long an agent may be silent before it counts as lost.
 	HeartbeatTimeout time.Duration
 	// Debug records agents' ids with start failures, as the original's debug mode does.

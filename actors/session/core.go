@@ -160,8 +160,8 @@ type Core struct {
 	dependsOn  []protocol.Dependency
 	scheduler  protocol.SchedulerData
 	network    *Network
-	createTo   []protocol.ReplyTo // who waits for the first rows to be written
-	stored     bool               // they are
+	createTo   []creator // who waits for the first rows to be written
+	stored     bool      // they are
 	startTo    []protocol.ReplyTo
 	destroyTo  []protocol.ReplyTo
 	restartTo  []protocol.ReplyTo

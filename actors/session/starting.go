@@ -13,9 +13,15 @@ import (
 	"backend.ai/manager/persistence/postgres/record"
 )
 
+// creator waits for the session's first rows to be written, and perhaps for its start after that.
+type creator struct {
+	protocol.ReplyTo
+	await bool
+}
+
 // create writes the session's first rows and then lines it up.
 func (c *Core) create(e *protocol.Create) []outbox.Effect {
-	c.launch, c.limits, c.createTo = &e.Launch, e.Scheduling, []protocol.ReplyTo{e.Reply}
+	c.launch, c.limits, c.createTo = &e.Launch, e.Scheduling, []creator{{e.Reply, e.Await}}
 	c.dependsOn = e.Dependencies
 	first := journal.NewSession{}
 	for _, m := range c.Members {
@@ -37,9 +43,15 @@ func (c *Core) create(e *protocol.Create) []outbox.Effect {
 	)
 }
 
-// CreateCommitted notes that the first rows are written and returns who waits for that.
-func (c *Core) CreateCommitted() []protocol.ReplyTo {
-	waiting := c.createTo
+// CreateCommitted notes that the first rows are written and returns who waits for nothing else.
+func (c *Core) CreateCommitted() (waiting []protocol.ReplyTo) {
+	for _, to := range c.createTo {
+		if to.await {
+			c.startTo = append(c.startTo, to.ReplyTo)
+		} else {
+			waiting = append(waiting, to.ReplyTo)
+		}
+	}
 	c.createTo, c.stored = nil, true
 	return waiting
 }
@@ -47,8 +59,11 @@ func (c *Core) CreateCommitted() []protocol.ReplyTo {
 // createAgain answers a request that was sent again because its answer, or its first owner, was lost.
 func (c *Core) createAgain(e *protocol.Create) []outbox.Effect {
 	if !c.stored && c.Phase == Pending {
-		c.createTo = append(c.createTo, e.Reply)
+		c.createTo = append(c.createTo, creator{e.Reply, e.Await})
 		return nil
+	}
+	if e.Await {
+		return c.awaitStart(&protocol.AwaitStart{Reply: e.Reply})
 	}
 	return []outbox.Effect{Answer{To: e.Reply, Value: &protocol.Enqueued{SessionID: c.ID}}}
 }
@@ -196,9 +211,9 @@ func (c *Core) refused(e *outbox.Refused) []outbox.Effect {
 		var effects []outbox.Effect
 		for _, to := range c.createTo {
 			if errors.Is(e.Err, journal.ErrRepeated) { // it was created before, and has moved on since
-				effects = append(effects, Answer{To: to, Value: &protocol.Enqueued{SessionID: c.ID}})
+				effects = append(effects, Answer{To: to.ReplyTo, Value: &protocol.Enqueued{SessionID: c.ID}})
 			} else {
-				effects = append(effects, Answer{To: to, Err: createError(e.Err, c.ID)})
+				effects = append(effects, Answer{To: to.ReplyTo, Err: createError(e.Err, c.ID)})
 			}
 		}
 		if errors.Is(e.Err, journal.ErrDeposed) {

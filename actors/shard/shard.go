@@ -172,6 +172,10 @@ type verified struct {
 // absent refuses a message for an actor that is not there. Somebody who waits for an answer may ask for an actor of the shard's next
 // owner, of which a deposed one knows nothing: "there is none" is only said when the epoch still stands.
 func (a *Actor) absent(to cluster.Identity, msg any) {
+	if e, ok := msg.(*protocol.AgentEvent); ok && e.Misled(to.ID) {
+		a.svc.Seek(e)
+		return
+	}
 	if !protocol.Caller(msg).Waits() {
 		a.refuse(msg, backendai.NewError(backendai.SessionNotFound))
 		return

@@ -3,6 +3,7 @@
 // # Words
 //
 //   - frame: bytes that mean something to the receiver only; up to MaxFrame
+//   - message: one or more frames that are sent at once: what has piled up, until MessageBytes are reached
 //   - peer: another node, known by its address; it has a queue, a writer and one connection, made when the first frame is sent to it
 //   - stream: one gRPC call from the sender to the receiver that carries frames in their order, until it breaks
 //   - cluster secret: a text that all nodes share; who knows it is a node

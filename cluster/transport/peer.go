@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -52,11 +53,11 @@ func (p *peer) push(frame []byte) {
 		}
 	}
 	p.bytes.Add(-n)
-	p.drop("its queue is full")
+	p.drop(1, "its queue is full")
 }
 
-func (p *peer) drop(why string) {
-	n := p.dropped.Add(1)
+func (p *peer) drop(frames int, why string) {
+	n := p.dropped.Add(uint64(frames))
 	p.t.rare.say("drop "+p.address, "messages to another node are dropped", "node", p.address, "reason", why, "dropped_so_far", n)
 }
 
@@ -76,8 +77,9 @@ func (p *peer) run() {
 	for {
 		select {
 		case it := <-p.queue:
-			p.bytes.Add(-int64(len(it.frame)))
-			w.write(it)
+			// Whoever is about to send as well gets his turn first: under load, a message then takes the place of several.
+			runtime.Gosched()
+			w.write(p.gather(it))
 			idle.Reset(p.t.cfg.idleAfter)
 		case <-w.broken(): // while nothing is sent; a new one is opened for the next frame
 			w.close()
@@ -90,7 +92,7 @@ func (p *peer) run() {
 			for w.stream != nil && p.t.ctx.Err() == nil {
 				select {
 				case it := <-p.queue:
-					w.write(it)
+					w.write(p.gather(it))
 					continue
 				default:
 				}
@@ -99,6 +101,24 @@ func (p *peer) run() {
 			return
 		}
 	}
+}
+
+// gather takes what else waits, as far as it fits into a message with the first.
+func (p *peer) gather(first item) []item {
+	list := []item{first}
+	size := len(first.frame)
+	for size < MessageBytes {
+		select {
+		case it := <-p.queue:
+			list = append(list, it)
+			size += len(it.frame)
+			continue
+		default:
+		}
+		break
+	}
+	p.bytes.Add(-int64(size))
+	return list
 }
 
 func (p *peer) connect() (*grpc.ClientConn, error) {
@@ -129,31 +149,41 @@ type writer struct {
 	ended  chan struct{} // closed when the stream has ended
 }
 
-// write sends a frame, if a stream can be had before the frame is too old.
-func (w *writer) write(it item) {
+// write sends frames as one message, those that are not too old by the time a stream can be had.
+func (w *writer) write(list []item) {
 	for w.stream == nil || isClosed(w.ended) {
 		w.close()
-		if time.Since(it.since) > w.t.cfg.maxAge {
-			w.drop("it can't be reached, or does not take them as fast as they come")
+		if list = w.young(list, "it can't be reached, or does not take them as fast as they come"); len(list) == 0 {
 			return
 		}
 		if w.t.going.Err() != nil {
-			w.dropped.Add(1)
+			w.dropped.Add(uint64(len(list)))
 			return
 		}
 		w.open()
 	}
-	if time.Since(it.since) > w.t.cfg.maxAge {
-		w.drop("it does not take them as fast as they come")
+	if list = w.young(list, "it does not take them as fast as they come"); len(list) == 0 {
 		return
 	}
-	if err := w.stream.SendMsg(wrapperspb.Bytes(it.frame)); err != nil {
+	if err := w.stream.SendMsg(wrapperspb.Bytes(join(list))); err != nil {
 		w.t.broken(w.address)
 		w.close()
-		w.drop("the connection broke")
+		w.drop(len(list), "the connection broke")
 		return
 	}
-	w.sent.Add(1)
+	w.sent.Add(uint64(len(list)))
+}
+
+// young drops the frames that have become too old.
+func (w *writer) young(list []item, why string) []item {
+	all := len(list)
+	for len(list) > 0 && time.Since(list[0].since) > w.t.cfg.maxAge { // they came one after the other
+		list = list[1:]
+	}
+	if n := all - len(list); n > 0 {
+		w.drop(n, why)
+	}
+	return list
 }
 
 // open tries for a while to open a stream. The connection below it is gRPC's affair, with its own pauses.
@@ -161,7 +191,7 @@ func (w *writer) open() {
 	ctx, cancel := context.WithCancel(w.t.ctx)
 	tries := time.AfterFunc(attempt, cancel)
 	leaving := context.AfterFunc(w.t.going, cancel)
-	stream, err := w.conn.NewStream(ctx, &framesDesc.Streams[0], framesMethod, grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(MaxFrame+64))
+	stream, err := w.conn.NewStream(ctx, &framesDesc.Streams[0], framesMethod, grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(maxMessage))
 	if err == nil {
 		_, err = stream.Header() // the server's word that it listens
 	}

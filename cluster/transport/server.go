@@ -31,7 +31,7 @@ var framesDesc = grpc.ServiceDesc{
 func (t *Transport) newServer() *grpc.Server {
 	s := grpc.NewServer(
 		grpc.Creds(t.credentials("")),
-		grpc.MaxRecvMsgSize(MaxFrame+64),
+		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(16), // of one connection; a peer needs one
 		grpc.ConnectionTimeout(5*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
@@ -57,7 +57,9 @@ func (t *Transport) frames(stream grpc.ServerStream) error {
 		case err != nil:
 			return err
 		}
-		t.cfg.Receive(m.Value)
+		if err := split(m.Value, t.cfg.Receive); err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
 	}
 }
 

@@ -2,8 +2,9 @@
 //
 //	go run ./test/faults [--faults 300] [--seed N] [--nodes 3] [--agents 10] [--only kind,kind] [--format json] [--keep]
 //	go run ./test/faults cluster [--serve]
+//	go run ./test/faults scale [--nodes 1,2,3] [--rounds 3] [--sessions 4000] [--clients 400] [--format json]
 //
-// Both are run at the top of the project, after "make build".
+// All are run at the top of the project, after "make build".
 //
 // # The ground
 //

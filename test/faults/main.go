@@ -32,6 +32,10 @@ func main() {
 		end(demonstrate(ctx, os.Args[2:]))
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "scale" {
+		end(scale(ctx, os.Args[2:]))
+		return
+	}
 	o := options{}
 	flag.StringVar(&o.binary, "manager", "bin/backend.ai", "the program to prove")
 	flag.IntVar(&o.faults, "faults", 300, "how many faults")

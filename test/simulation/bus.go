@@ -76,16 +76,24 @@ func (p *process) handleEvent(e busEvent) {
 	}
 }
 
-// deliver mirrors actors/node's directory: a kernel's session is known here, or looked up.
+// deliver mirrors actors/node's directory: a kernel's session is known here, or guessed; seek looks it up.
 func (p *process) deliver(e *protocol.AgentEvent) {
 	if s, ok := p.roster[e.KernelID]; ok {
 		p.route(cluster.Session(s), e)
 		return
 	}
+	if !p.route(cluster.Session(e.KernelID), e) {
+		p.seek(e)
+	}
+}
+
+func (p *process) seek(e *protocol.AgentEvent) {
+	sought := *e
+	sought.Sought = true
 	var found *row
 	p.work([]func() error{func() error { found = p.w.db.kernels[e.KernelID]; return nil }}, func(err error) {
 		if err == nil && found != nil {
-			p.route(cluster.Session(found.SessionID), e)
+			p.route(cluster.Session(found.SessionID), &sought)
 		}
 	})
 }

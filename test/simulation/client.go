@@ -164,7 +164,7 @@ func (c *client) start() {
 		}
 		rows = append(rows, k)
 	}
-	create := &protocol.Create{Kernels: rows, Launch: protocol.Launch{}, Scheduling: w.db.limits[c.key]}
+	create := &protocol.Create{Kernels: rows, Launch: protocol.Launch{}, Scheduling: w.db.limits[c.key], Await: c.n%2 == 1}
 	if c.after != nil {
 		create.Dependencies = []protocol.Dependency{{ID: c.after.session, Name: c.after.name}}
 	}

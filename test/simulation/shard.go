@@ -170,6 +170,10 @@ func (a *shardActor) deliver(to cluster.Identity, msg any) {
 	if c == nil {
 		c = a.create(to, msg)
 	}
+	if e, ok := msg.(*protocol.AgentEvent); ok && c == nil && e.Misled(to.ID) {
+		a.p.seek(e)
+		return
+	}
 	if c == nil {
 		a.refuse(msg, backendai.NewError(backendai.SessionNotFound))
 		return

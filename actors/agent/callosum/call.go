@@ -15,13 +15,26 @@ type Call struct {
 	Method string
 	Args   []any
 	Kwargs Map
+
+	payload []byte // as it was encoded elsewhere, instead of arguments
 }
 
 // NewCall makes a call with positional arguments.
 func NewCall(method string, args ...any) Call { return Call{Method: method, Args: args} }
 
+// EncodedCall is a call with a payload that Payload has made. Its arguments stay encoded. Error: the payload is no msgpack.
+func EncodedCall(method string, payload []byte) (Call, error) {
+	if err := Check(payload); err != nil {
+		return Call{}, fmt.Errorf("callosum: payload of %s: %w", method, err)
+	}
+	return Call{Method: method, payload: payload}, nil
+}
+
 // Payload encodes {"args": [...], "kwargs": {...}}; both keys are required by official agents.
 func (c Call) Payload() ([]byte, error) {
+	if c.payload != nil {
+		return c.payload, nil
+	}
 	b, err := Marshal(Map{{"args", orEmptyList(c.Args)}, {"kwargs", c.Kwargs.orEmpty()}})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Method, err)

@@ -202,12 +202,12 @@ func TestBind(t *testing.T) {
 	}{
 		{DestroyKernel{KernelID: "k", Reason: "r"}.Call(), ""},
 		{DestroyKernel{KernelID: "k", Reason: "r", SuppressEvents: true}.Call(), ""},
-		{Call{"destroy_kernel", nil, Map{{"kernel_id", "k"}}}, ""},
+		{Call{Method: "destroy_kernel", Args: nil, Kwargs: Map{{"kernel_id", "k"}}}, ""},
 		{NewCall("destroy_kernel", "k", nil, true), ""},
 		{NewCall("destroy_kernel"), `TypeError("destroy_kernel() missing 1 required positional argument: 'kernel_id'")`},
 		{NewCall("destroy_kernel", "k", "r", true, 1), `TypeError('destroy_kernel() takes 3 positional arguments but 4 were given')`},
-		{Call{"destroy_kernel", []any{"k"}, Map{{"kernel_id", "k"}}}, `TypeError("destroy_kernel() got multiple values for argument 'kernel_id'")`},
-		{Call{"destroy_kernel", []any{"k"}, Map{{"force", true}}}, `TypeError("destroy_kernel() got an unexpected keyword argument 'force'")`},
+		{Call{Method: "destroy_kernel", Args: []any{"k"}, Kwargs: Map{{"kernel_id", "k"}}}, `TypeError("destroy_kernel() got multiple values for argument 'kernel_id'")`},
+		{Call{Method: "destroy_kernel", Args: []any{"k"}, Kwargs: Map{{"force", true}}}, `TypeError("destroy_kernel() got an unexpected keyword argument 'force'")`},
 		{NewCall("destroy_kernel", 1), `TypeError("destroy_kernel() got a value of the wrong type for argument 'kernel_id'")`},
 	} {
 		_, err := bind(c.call)

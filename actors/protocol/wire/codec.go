@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -33,6 +34,7 @@ var (
 
 type encoder struct {
 	*msgpack.Encoder
+	buf    *bytes.Buffer // that it writes to
 	within int
 }
 
@@ -41,6 +43,7 @@ type decoder struct {
 	rest   *bytes.Reader
 	within int
 	budget int64
+	name   []byte // for the next field's
 }
 
 // spend takes n values of a size off the budget.
@@ -233,7 +236,7 @@ func mapping(t reflect.Type, elem *codec) codec {
 				return err
 			}
 			keys := v.MapKeys()
-			slices.SortFunc(keys, func(a, b reflect.Value) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) })
+			slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 			for _, k := range keys {
 				if err := e.text(k.String()); err != nil {
 					return err
@@ -273,9 +276,23 @@ func mapping(t reflect.Type, elem *codec) codec {
 }
 
 type field struct {
-	name  string
-	index int
-	codec *codec
+	name    string
+	encoded []byte // name as it is written
+	index   int
+	codec   *codec
+}
+
+// fieldName reads a name into memory that is used again for the next one.
+func (d *decoder) fieldName() ([]byte, error) {
+	n, err := d.DecodeBytesLen()
+	if err != nil {
+		return nil, err
+	}
+	if n < 0 || n > d.rest.Len() {
+		return nil, errTruncated
+	}
+	d.name = slices.Grow(d.name[:0], n)[:n]
+	return d.name, d.ReadFull(d.name)
 }
 
 func structure(t reflect.Type) codec {
@@ -285,7 +302,11 @@ func structure(t reflect.Type) codec {
 		if !f.IsExported() || f.Anonymous {
 			panic(fmt.Sprintf("wire: %s.%s can't be sent: it is not exported, or embedded; give the type a leaf", t, f.Name))
 		}
-		fields[f.Name] = field{f.Name, i, codecOf(f.Type)}
+		encoded, err := msgpack.Marshal(f.Name)
+		if err != nil {
+			panic(err)
+		}
+		fields[f.Name] = field{f.Name, encoded, i, codecOf(f.Type)}
 	}
 	ordered := slices.SortedFunc(maps.Values(fields), func(a, b field) int { return a.index - b.index })
 	return codec{
@@ -303,9 +324,7 @@ func structure(t reflect.Type) codec {
 				if v.Field(f.index).IsZero() {
 					continue
 				}
-				if err := e.EncodeString(f.name); err != nil {
-					return err
-				}
+				e.buf.Write(f.encoded)
 				if err := f.codec.enc(e, v.Field(f.index)); err != nil {
 					return fmt.Errorf("%s: %w", f.name, err)
 				}
@@ -318,18 +337,18 @@ func structure(t reflect.Type) codec {
 				return err
 			}
 			for range n {
-				name, err := d.DecodeString()
+				name, err := d.fieldName()
 				if err != nil {
 					return err
 				}
-				f, known := fields[name]
+				f, known := fields[string(name)]
 				if !known {
-					err = d.Skip()
+					f.name, err = "an unknown field", d.Skip()
 				} else {
 					err = f.codec.dec(d, v.Field(f.index))
 				}
 				if err != nil {
-					return fmt.Errorf("%s: %w", name, err)
+					return fmt.Errorf("%s: %w", f.name, err)
 				}
 			}
 			return nil

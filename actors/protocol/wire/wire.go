@@ -21,7 +21,9 @@ const version = 1
 func Encode(msg any) ([]byte, error) {
 	var buf bytes.Buffer
 	buf.WriteByte(version)
-	e := &encoder{Encoder: msgpack.NewEncoder(&buf)}
+	e := &encoder{Encoder: msgpack.GetEncoder(), buf: &buf}
+	defer msgpack.PutEncoder(e.Encoder)
+	e.Reset(&buf)
 	if msg == nil {
 		return nil, backendai.Errorf(backendai.InvalidArgument, "wire: nothing to send")
 	}
@@ -57,7 +59,9 @@ func decode(frame []byte) (any, error) {
 		return nil, err
 	}
 	rest := bytes.NewReader(frame[1:])
-	d := &decoder{Decoder: msgpack.NewDecoder(rest), rest: rest, budget: int64(len(frame))*budgetPerByte + budgetBase}
+	d := &decoder{Decoder: msgpack.GetDecoder(), rest: rest, budget: int64(len(frame))*budgetPerByte + budgetBase}
+	defer msgpack.PutDecoder(d.Decoder)
+	d.Reset(rest)
 	var msg any
 	if err := d.message(reflect.ValueOf(&msg).Elem()); err != nil {
 		return nil, err

@@ -109,7 +109,19 @@ func (s *Resource) create(r *api.Request) error {
 	}
 	ids := newIDs(r)
 	a.ids = ids
-	id, err := s.enqueue(r, a)
+	// Most sessions start at once: their creation and the wait for their start are one question. One that has to wait for room is
+	// asked about again.
+	atMost := time.Duration(a.MaxWaitSeconds) * time.Second // 0: as long as it takes
+	var until time.Time
+	if atMost > 0 {
+		until = time.Now().Add(atMost)
+	}
+	id, outcome, err := s.enqueue(r, a, !a.EnqueueOnly && (atMost == 0 || atMost > promptStart))
+	if err == nil && outcome != nil {
+		answer := newlyCreated(id, a.Name)
+		answer.started(outcome)
+		return r.JSONStatus(http.StatusCreated, answer)
+	}
 	// Most names are free. One that is not is found out by the database's unique index when the rows are written; but a name
 	// that is taken goes before everything else that is wrong with the request.
 	if err != nil && backendai.AsError(err).HTTPStatus() < http.StatusInternalServerError {
@@ -119,7 +131,7 @@ func (s *Resource) create(r *api.Request) error {
 			return err
 		case m == nil:
 		case ids.made(m.ID):
-			return s.created(r, a.createParams, m.ID)
+			return s.created(r, a.createParams, m.ID, until)
 		default:
 			there, err := s.existing(r, a, m.ID)
 			if err != nil {
@@ -131,7 +143,7 @@ func (s *Resource) create(r *api.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.created(r, a.createParams, id)
+	return s.created(r, a.createParams, id, until)
 }
 
 // plan makes the session's rows, and writes nothing.
@@ -143,29 +155,44 @@ func (s *Resource) plan(r *api.Request, a *asked) (_ *protocol.Create, err error
 }
 
 // created answers that a session was created by this request, when it has started if the client waits for that.
-func (s *Resource) created(r *api.Request, p createParams, id uuid.UUID) error {
-	answer := created{SessionID: id.String(), SessionName: p.Name, Status: string(backendai.Pending), ServicePorts: []ServicePort{}, Created: true}
+func (s *Resource) created(r *api.Request, p createParams, id uuid.UUID, until time.Time) error {
+	answer := newlyCreated(id, p.Name)
 	if !p.EnqueueOnly {
-		if err := s.await(r.Context(), id, p.MaxWaitSeconds, &answer); err != nil {
+		if err := s.await(r.Context(), id, until, &answer); err != nil {
 			return err
 		}
 	}
 	return r.JSONStatus(http.StatusCreated, answer)
 }
 
-// enqueue plans the session and has its actor write its rows; it returns the session's id.
-func (s *Resource) enqueue(r *api.Request, a *asked) (id uuid.UUID, err error) {
+func newlyCreated(id uuid.UUID, name string) created {
+	return created{SessionID: id.String(), SessionName: name, Status: string(backendai.Pending), ServicePorts: []ServicePort{}, Created: true}
+}
+
+// enqueue plans the session and has its actor write its rows; it returns the session's id. With await it also waits for a prompt
+// start; outcome is nil when that has not come.
+func (s *Resource) enqueue(r *api.Request, a *asked, await bool) (id uuid.UUID, outcome *protocol.Outcome, err error) {
 	message, err := s.plan(r, a)
 	if err != nil {
-		return id, err
+		return id, nil, err
 	}
 	id = message.Kernels[0].ID
-	_, err = s.ask(r.Context(), id, callTimeout, func(to protocol.ReplyTo) any {
-		m := *message
-		m.Reply = to
-		return &m
-	})
-	return id, err
+	create := func(timeout time.Duration, await bool) (any, error) {
+		return s.ask(r.Context(), id, timeout, func(to protocol.ReplyTo) any {
+			m := *message
+			m.Await, m.Reply = await, to
+			return &m
+		})
+	}
+	var v any
+	if await {
+		v, err = create(promptStart, true)
+	}
+	if !await || errors.Is(err, backendai.DeadlineExceeded) && r.Context().Err() == nil {
+		v, err = create(callTimeout, false) // whether it waits for room, or for its rows to be written
+	}
+	outcome, _ = v.(*protocol.Outcome)
+	return id, outcome, err
 }
 
 // sessionOwner is who will own the session. For one's own session the role counts as a plain user's, even an administrator's
@@ -212,22 +239,26 @@ func (s *Resource) existing(r *api.Request, a *asked, id uuid.UUID) (*created, e
 	return &created{SessionID: id.String(), SessionName: info.Name, Status: string(info.Status), Raw: &raw, ServicePorts: ServicePorts(info.ServicePorts)}, nil
 }
 
-// await waits until the session has started or will not any more, up to maxWait seconds (0: as long as it takes).
-func (s *Resource) await(ctx context.Context, id uuid.UUID, maxWait int, answer *created) error {
-	if maxWait > 0 {
+// started notes how the start went.
+func (c *created) started(outcome *protocol.Outcome) {
+	c.Status = string(outcome.Status)
+	if outcome.Status == backendai.Running {
+		c.ServicePorts = ServicePorts(outcome.ServicePorts)
+	}
+}
+
+// await waits until the session has started or will not any more, at most until a time (zero: as long as it takes).
+func (s *Resource) await(ctx context.Context, id uuid.UUID, until time.Time, answer *created) error {
+	if !until.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(maxWait)*time.Second)
+		ctx, cancel = context.WithDeadline(ctx, until)
 		defer cancel()
 	}
 	for {
 		v, err := s.ask(ctx, id, 24*time.Hour, func(to protocol.ReplyTo) any { return &protocol.AwaitStart{Reply: to} })
 		switch {
 		case err == nil:
-			outcome := v.(*protocol.Outcome)
-			answer.Status = string(outcome.Status)
-			if outcome.Status == backendai.Running {
-				answer.ServicePorts = ServicePorts(outcome.ServicePorts)
-			}
+			answer.started(v.(*protocol.Outcome))
 			return nil
 		case errors.Is(err, backendai.SessionNotFound): // it has ended meanwhile: its row says how
 			info, err := sessions.Read(context.WithoutCancel(ctx), s.pool, id)

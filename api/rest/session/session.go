@@ -76,6 +76,7 @@ func (s *Resource) Register(r *api.Router) {
 // Time limits of calls; the original has 30 s for most and none for files (spec/rest-session §11).
 const (
 	callTimeout     = 30 * time.Second
+	promptStart     = 5 * time.Second // in which most sessions start, or turn out not to
 	completeTimeout = 10 * time.Second
 	fileTimeout     = 2 * time.Minute
 	destroyTimeout  = 40 * time.Second

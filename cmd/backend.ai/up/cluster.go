@@ -178,7 +178,7 @@ func (c *Cluster) configure() error {
 			ImporterImage: "lablup/importer:manylinux2010", MaxWSMessage: 16 << 20, EventLoop: "asyncio", DistributedLock: "pg_advisory", AIOMonitorPort: 50100,
 		},
 		Actors: config.Actors{
-			NodeName: name, Shards: 64, JournalWriters: 2, DBConnections: 24, Lease: 3 * time.Second, DrainTimeout: 15 * time.Second, EventStreamLength: 16384,
+			NodeName: name, Shards: 64, JournalWriters: config.JournalWriters(), DBConnections: 24, Lease: 3 * time.Second, DrainTimeout: 15 * time.Second, EventStreamLength: 16384,
 		},
 		Logging: config.Logging{
 			Level: "INFO", Namespaces: map[string]config.Level{"": "WARNING", logging.Root: "INFO"},

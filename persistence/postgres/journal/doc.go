@@ -14,13 +14,17 @@
 //
 //	actor ─Submit─▶ queue ─┐
 //	actor ─Submit─▶ queue ─┼─▶ writer: BEGIN
-//	actor ─Submit─▶ queue ─┘     SELECT … FROM shards … FOR SHARE   ← refuses deposed entries, one by one
+//	actor ─Submit─▶ queue ─┘     SELECT … FROM shards … FOR SHARE   ← fails unless every guard holds
 //	                             INSERT … FROM json_to_recordset    ← one statement per table, not per row
 //	                             UPDATE … FROM json_to_recordset
 //	                           COMMIT ─▶ Done(nil) for each entry: persist, then act
 //
+// All of that is sent at once, in one round trip. Only when a guard does not hold, which is rare, it is done again in two: the first
+// finds out which entries are deposed and refuses them alone.
+//
 // Commits and round trips, not actors, are what limits throughput; so the batch
-// grows by itself with the load and there is no timer. Locking the shard's row
+// grows by itself with the load: what comes during a commit is the next batch. Where that is little although entries keep coming, as on
+// one of several nodes, a writer waits a few milliseconds for more (pace). Locking the shard's row
 // FOR SHARE makes raising an epoch wait for the commits before it and refuse
 // those after it: a node that was paused past its lease can send whatever it
 // likes, nothing of it is written.

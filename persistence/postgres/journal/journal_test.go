@@ -172,6 +172,40 @@ func TestDeposedEntriesAreRefusedAlone(t *testing.T) {
 	}
 }
 
+// A transaction that waits for a shard's row while another node raises its epoch sees the new one.
+func TestEpochRaisedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	raise, err := w.pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = raise.Rollback(ctx) }()
+	if _, err := raise.Exec(ctx, `UPDATE backendai_actors.shards SET epoch = epoch + 1 WHERE shard = 2`); err != nil {
+		t.Fatal(err)
+	}
+	results := make(chan []error, 1)
+	go func() {
+		results <- w.submit(&Entry{Guard: w.guard(2), Sessions: []NewSession{{Kernels: []*record.Kernel{newKernel("late")}}}},
+			&Entry{Guard: w.guard(4), Sessions: []NewSession{{Kernels: []*record.Kernel{newKernel("beside")}}}})
+	}()
+	deadline := time.Now().Add(10 * time.Second)
+	for w.text(`SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == "0" {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody waits for the row")
+		}
+	}
+	if err := raise.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if errs := <-results; !errors.Is(errs[0], ErrDeposed) || errs[1] != nil {
+		t.Errorf("results %v", errs)
+	}
+	if names := w.text(`SELECT string_agg(session_name, ',') FROM kernels`); names != "beside" {
+		t.Errorf("rows of %s", names)
+	}
+}
+
 func TestTakenNameIsRefusedAloneAndOwnRowIsRecognised(t *testing.T) {
 	w := newWorld(t)
 	first, second := newKernel("same"), newKernel("same")
@@ -338,8 +372,8 @@ func TestStoppedWriterKeepsNoShard(t *testing.T) {
 	}
 	defer conn.Release()
 	batch := []*Entry{{Guard: w.guard(3), Sure: true}}
-	if guarded, err := begin(t.Context(), conn, batch, map[*Entry]error{}); err != nil || !guarded {
-		t.Fatal(guarded, err)
+	if err := begin(t.Context(), conn, batch, map[*Entry]error{}); err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -17,9 +17,13 @@ import (
 )
 
 // write applies the rows of every entry that is not refused yet and commits: sessions first, then patches of kernels, then
-// agents; one statement each, all sent at once.
-func write(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map[*Entry]error) error {
+// agents; one statement each, all sent at once. With epochs it begins the transaction as well, and does nothing unless they all stand (raised).
+func write(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map[*Entry]error, epochs map[int32]int64) error {
 	var b pgx.Batch
+	if epochs != nil {
+		open(&b)
+		queueGuard(&b, epochs)
+	}
 	sessions, err := queueSessions(&b, batch, refusals)
 	if err != nil {
 		return err

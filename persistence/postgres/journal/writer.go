@@ -84,6 +84,7 @@ func (w *writer) take() []*Entry {
 
 func (w *writer) run(ctx context.Context) {
 	defer w.close()
+	var p pace
 	for {
 		batch := w.take()
 		if len(batch) == 0 {
@@ -95,10 +96,37 @@ func (w *writer) run(ctx context.Context) {
 			}
 		}
 		w.commit(ctx, batch)
+		if ctx.Err() == nil {
+			w.gather(ctx, p.pause(w.queued()))
+		}
 		if ctx.Err() != nil {
 			return
 		}
 	}
+}
+
+// gather lets entries pile up for a while, or until there are enough.
+func (w *writer) gather(ctx context.Context, pause time.Duration) {
+	if pause <= 0 {
+		return
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for w.queued() < enough {
+		select {
+		case <-w.wake:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *writer) queued() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.queue)
 }
 
 func (w *writer) close() {
@@ -177,10 +205,38 @@ func (w *writer) try(ctx context.Context, batch []*Entry) (map[*Entry]error, err
 	}
 	defer conn.Release() // one that is still in a transaction is closed, which rolls back
 	refusals := make(map[*Entry]error)
-	if guarded, err := begin(ctx, conn, batch, refusals); err != nil || !guarded {
+	epochs, agreed := epochsOf(batch)
+	if len(epochs) == 0 {
+		return refusals, nil
+	}
+	if agreed {
+		err := write(ctx, conn, batch, refusals, epochs)
+		if !raised(err) {
+			return refusals, err
+		}
+		if _, err := conn.Exec(ctx, `ROLLBACK`); err != nil {
+			return refusals, err
+		}
+	}
+	if err := begin(ctx, conn, batch, refusals); err != nil {
 		return refusals, err
 	}
-	return refusals, write(ctx, conn, batch, refusals)
+	return refusals, write(ctx, conn, batch, refusals, nil)
+}
+
+// epochsOf are the shards that a batch stands under, and the epochs in which its entries were made; agreed is false when entries of
+// one shard were made in different ones. There are none when no entry has rows.
+func epochsOf(batch []*Entry) (epochs map[int32]int64, agreed bool) {
+	epochs, agreed = make(map[int32]int64), true
+	for _, e := range batch {
+		for _, g := range e.guards() {
+			if epoch, ok := epochs[g.Shard]; ok && epoch != g.Epoch {
+				agreed = false
+			}
+			epochs[g.Shard] = g.Epoch
+		}
+	}
+	return epochs, agreed
 }
 
 // retryable tells failures of the connection, the server's state or the
@@ -207,26 +263,45 @@ func nameTaken(err error) bool {
 	return ok && constraint == "ix_kernels_unique_sess_token"
 }
 
-// begin opens a transaction, locks the shards' rows and refuses the entries made under another epoch. It does nothing, and
-// says so, when no entry has rows.
-func begin(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map[*Entry]error) (bool, error) {
-	seen := make(map[int32]int64)
-	for _, e := range batch {
-		for _, g := range e.guards() {
-			seen[g.Shard] = 0
-		}
-	}
-	if len(seen) == 0 {
-		return false, nil
-	}
-	var b pgx.Batch
+// open begins a transaction.
+func open(b *pgx.Batch) {
 	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
 	// Every row is found by its key. A plan that was made while the table was almost empty would read all of it, and a connection
 	// keeps its plans until the server's next look at the table: a minute, or many thousand sessions, later.
 	b.Queue(`SET LOCAL enable_seqscan = off`)
-	// ORDER BY: all writers lock in one order, so that they cannot deadlock with a raise.
-	b.Queue(`SELECT shard, epoch FROM backendai_actors.shards WHERE shard = ANY($1) ORDER BY shard FOR SHARE`,
-		slices.Sorted(maps.Keys(seen))).Query(func(rows pgx.Rows) error {
+}
+
+// guard locks the shards' rows, and fails when one of them has another epoch than it should: nothing that comes after it is done.
+// ORDER BY, here and in begin: all writers lock in one order, so that they cannot deadlock with a raise.
+const guard = `SELECT 1 / (count(*) = cardinality($1::int[]))::int FROM (
+ SELECT s.shard FROM backendai_actors.shards s JOIN unnest($1::int[], $2::bigint[]) AS g(shard, epoch) ON s.shard = g.shard AND s.epoch = g.epoch
+ WHERE s.shard = ANY($1::int[]) ORDER BY s.shard FOR SHARE OF s) AS held`
+
+// raised tells whether it was guard that failed.
+func raised(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "22012" // division by zero: no other statement divides
+}
+
+func queueGuard(b *pgx.Batch, epochs map[int32]int64) {
+	shards := slices.Sorted(maps.Keys(epochs))
+	list := make([]int64, len(shards))
+	for i, s := range shards {
+		list[i] = epochs[s]
+	}
+	b.Queue(guard, shards, list)
+}
+
+// begin opens a transaction, locks the shards' rows and refuses the entries made under another epoch.
+func begin(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map[*Entry]error) error {
+	seen, _ := epochsOf(batch)
+	shards := slices.Sorted(maps.Keys(seen))
+	for s := range seen {
+		seen[s] = 0
+	}
+	var b pgx.Batch
+	open(&b)
+	b.Queue(`SELECT shard, epoch FROM backendai_actors.shards WHERE shard = ANY($1) ORDER BY shard FOR SHARE`, shards).Query(func(rows pgx.Rows) error {
 		var shard int32
 		var epoch int64
 		_, err := pgx.ForEachRow(rows, []any{&shard, &epoch}, func() error {
@@ -236,7 +311,7 @@ func begin(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map
 		return err
 	})
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
-		return false, err
+		return err
 	}
 	for _, e := range batch {
 		for i, g := range e.guards() {
@@ -250,7 +325,7 @@ func begin(ctx context.Context, conn *pgxpool.Conn, batch []*Entry, refusals map
 			refusals[e] = ErrSchedulerDeposed
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // guards lists the shards an entry stands under; an entry without rows has none, unless it wants to be sure.
