@@ -46,7 +46,7 @@ FAULTS ?= 300
 cluster: build deps-cluster $(VENV)/.ready ## run three managers behind a balancer, kill each of them under load, and use the official client meanwhile
 	$(GO) run ./test/faults cluster
 
-scale: build deps-cluster ## measure one, two and three nodes at the same work on this machine (6 minutes)
+scale: build deps-cluster ## measure one, two and three nodes at the same work on this machine (4 minutes)
 	$(GO) run ./test/faults scale
 
 faults: build deps-cluster ## break things around three managers, FAULTS=300 of them at random, and check that nothing is lost (40 minutes)
