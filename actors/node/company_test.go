@@ -387,9 +387,8 @@ func (s *several) cutOff(f *fellow) {
 
 // A node that does not know that its shards have other owners can do no harm: what it wants to write is refused, and so it does nothing.
 //
-// With the comparison of epochs taken out of begin() in persistence/postgres/journal/writer.go (checked by hand, with go test -overlay and
-// a copy of the file in which begin refuses nothing) this test fails: the deposed node's session is written and started, and its destroy
-// reaches the agent.
+// With the comparison of epochs taken out of guard in persistence/postgres/journal/writer.go (checked by hand, with go test -overlay and
+// a copy of the file without it) this test fails: the deposed node's session is written and started, and its destroy reaches the agent.
 func testDeposedNodeDoesNothing(t *testing.T, etcd *etcdtest.Server) {
 	var mu sync.Mutex
 	calls := map[string][]string{} // by kernel
