@@ -52,6 +52,25 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// TestCollect: a connection that breaks while rows are on their way is the database's absence, not a fault of the program.
+func TestCollect(t *testing.T) {
+	pool := dbtest.New(t)
+	read := func(sql string) ([]int, error) {
+		rows, err := pool.Query(t.Context(), sql)
+		if err != nil {
+			t.Fatal("it is not found out while rows are read:", err)
+		}
+		return postgres.Collect("numbers", rows, pgx.RowTo[int])
+	}
+	if list, err := read(`SELECT generate_series(1, 3)`); err != nil || len(list) != 3 {
+		t.Error(list, err)
+	}
+	_, err := read(`SELECT CASE WHEN pg_terminate_backend(pg_backend_pid()) THEN 1 END`)
+	if !postgres.IsUnavailable(err) || !strings.Contains(err.Error(), "numbers") {
+		t.Error(err)
+	}
+}
+
 // TestInTxRetries: two transactions that can't both be true of one order; the
 // server gives one up, and it runs again.
 func TestInTxRetries(t *testing.T) {

@@ -94,12 +94,12 @@ func find(ctx context.Context, db querier, text, architecture string) (Image, er
 	ref, err := backendai.ParseImageRef(text, backendai.AnyRegistry, architecture)
 	if err == nil { // else it can still be an alias
 		if list, err = read(ctx, db, "WHERE i.name = $1 ORDER BY i.architecture, i.created_at", ref.Canonical()); err != nil {
-			return Image{}, err
+			return Image{}, postgres.AsError(err)
 		}
 	}
 	if len(list) == 0 {
 		if list, err = read(ctx, db, "WHERE i.id IN (SELECT a.image FROM public.image_aliases a WHERE a.alias = $1)", text); err != nil {
-			return Image{}, err
+			return Image{}, postgres.AsError(err)
 		}
 	}
 	if len(list) == 0 {

@@ -32,7 +32,7 @@ func Agents(ctx context.Context, pool *pgxpool.Pool, shardOf func(string) string
 	if err != nil {
 		return nil, fmt.Errorf("live: agents: %w", postgres.AsError(err))
 	}
-	return pgx.CollectRows(rows, scanAgent)
+	return postgres.Collect("live: agents", rows, scanAgent)
 }
 
 // GroupAgents reads the agents of a scaling group.
@@ -41,5 +41,5 @@ func GroupAgents(ctx context.Context, pool *pgxpool.Pool, scalingGroup string) (
 	if err != nil {
 		return nil, fmt.Errorf("live: agents of a scaling group: %w", postgres.AsError(err))
 	}
-	return pgx.CollectRows(rows, scanAgent)
+	return postgres.Collect("live: agents of a scaling group", rows, scanAgent)
 }

@@ -26,7 +26,7 @@ func ImagesByRef(ctx context.Context, pool *pgxpool.Pool, canonical, alias strin
 	if err != nil {
 		return nil, fmt.Errorf("live: images of a reference: %w", postgres.AsError(err))
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r ImageRow, err error) {
+	return postgres.Collect("live: images of a reference", rows, func(row pgx.CollectableRow) (r ImageRow, err error) {
 		err = row.Scan(&r.Name, &r.Architecture, &r.Registry, &r.Digest, &r.Labels, &r.Resources)
 		return r, err
 	})
@@ -64,9 +64,11 @@ func AgentsOf(ctx context.Context, pool *pgxpool.Pool, ids []string) (map[string
 	}
 	found := make(map[string]bool)
 	var id string
-	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+	if _, err = pgx.ForEachRow(rows, []any{&id}, func() error {
 		found[id] = true
 		return nil
-	})
-	return found, err
+	}); err != nil {
+		return nil, fmt.Errorf("live: agents: %w", postgres.AsError(err))
+	}
+	return found, nil
 }

@@ -124,7 +124,7 @@ func SessionsOn(ctx context.Context, pool *pgxpool.Pool, agent string) ([]uuid.U
 	if err != nil {
 		return nil, fmt.Errorf("live: sessions on an agent: %w", postgres.AsError(err))
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	return postgres.Collect("live: sessions on an agent", rows, pgx.RowTo[uuid.UUID])
 }
 
 // Allocations reads the kernels that take slots of agents in a scaling group.
@@ -160,5 +160,5 @@ func Remnants(ctx context.Context, pool *pgxpool.Pool, shardOf func(string) stri
 	if err != nil {
 		return nil, fmt.Errorf("live: remnants: %w", postgres.AsError(err))
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[Remnant])
+	return postgres.Collect("live: remnants", rows, pgx.RowToStructByPos[Remnant])
 }

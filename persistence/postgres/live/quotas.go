@@ -26,7 +26,7 @@ func Groups(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("live: scaling groups: %w", postgres.AsError(err))
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return postgres.Collect("live: scaling groups", rows, pgx.RowTo[string])
 }
 
 // Group reads one scaling group; nil if there is none of that name.
@@ -105,7 +105,7 @@ func Dependencies(ctx context.Context, pool *pgxpool.Pool, session uuid.UUID) ([
 	if err != nil {
 		return nil, fmt.Errorf("live: dependencies: %w", postgres.AsError(err))
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[Dependency])
+	return postgres.Collect("live: dependencies", rows, pgx.RowToStructByPos[Dependency])
 }
 
 // Image is what launching needs of an image's row.
@@ -123,7 +123,7 @@ func Images(ctx context.Context, pool *pgxpool.Pool, names []string) ([]Image, e
 	if err != nil {
 		return nil, fmt.Errorf("live: images: %w", postgres.AsError(err))
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[Image])
+	return postgres.Collect("live: images", rows, pgx.RowToStructByPos[Image])
 }
 
 // Outcome says whether a session has ended in success, or never will.

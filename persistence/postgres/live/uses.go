@@ -20,7 +20,7 @@ func PastUses(ctx context.Context, pool *pgxpool.Pool, scalingGroup string, sinc
 	if err != nil {
 		return nil, fmt.Errorf("live: past uses: %w", postgres.AsError(err))
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (u record.PastUse, err error) {
+	return postgres.Collect("live: past uses", rows, func(row pgx.CollectableRow) (u record.PastUse, err error) {
 		var doc []byte
 		u.ScalingGroup = scalingGroup
 		if err = row.Scan(&u.AccessKey, &doc, &u.At); err != nil {

@@ -99,5 +99,5 @@ func List(ctx context.Context, pool *pgxpool.Pool) ([]Row, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shards: list: %w", postgres.AsError(err))
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[Row])
+	return postgres.Collect("shards: list", rows, pgx.RowToStructByPos[Row])
 }
