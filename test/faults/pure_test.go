@@ -35,6 +35,23 @@ func TestPlanIsReplayable(t *testing.T) {
 	})
 }
 
+// A request fails of the fault that came while it was under way, not of the one before.
+func TestAnswersNameTheLastFault(t *testing.T) {
+	plan := []fault{{N: 1, Kind: drainNode}, {N: 2, Kind: killNode}}
+	got := answers([]entry{
+		{Start: 1, End: 2, What: "request", Op: "list", Status: 503},
+		{Start: 10, What: "fault", Fault: 1},
+		{Start: 11, End: 12, What: "request", Op: "info", Status: 200, Fault: 1},
+		{Start: 13, End: 14, What: "request", Op: "info", Status: 503, Fault: 1},
+		{Start: 18, End: 21, What: "request", Op: "list", Fault: 1, Error: "EOF"},
+		{Start: 20, What: "fault", Fault: 2},
+	}, plan)
+	want := map[string]int{"list 503 after nothing: ": 1, "info 503 after drain-node: ": 1, "list 0 after kill-node: EOF": 1}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestEveryKindHasATrait(t *testing.T) {
 	for _, k := range kinds {
 		if _, ok := traits[k]; !ok {

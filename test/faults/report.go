@@ -62,16 +62,24 @@ func linesOf(outcomes []outcome) (lines []line) {
 	return lines
 }
 
-// answers counts failed requests by operation, status and kind of fault.
-func answers(h *history, plan []fault) map[string]int {
+// answers counts failed requests by operation, status and kind of the last fault before they ended: one that was under way when a node
+// was killed failed of that.
+func answers(entries []entry, plan []fault) map[string]int {
+	var faults []entry // in the order of time
+	for _, e := range entries {
+		if e.What == "fault" {
+			faults = append(faults, e)
+		}
+	}
 	counts := make(map[string]int)
-	for _, e := range h.between(0, h.now()) {
+	for _, e := range entries {
 		if e.What == "request" && (e.Status == 0 || e.Status >= 400) {
-			k := kind("")
-			if e.Fault > 0 {
-				k = plan[e.Fault-1].Kind
+			k := kind("nothing")
+			n, _ := slices.BinarySearchFunc(faults, e.End, func(f entry, end time.Duration) int { return cmp.Compare(f.Start, end) })
+			if n > 0 {
+				k = plan[faults[n-1].Fault-1].Kind
 			}
-			counts[fmt.Sprintf("%s %d during %s: %.90s", e.Op, e.Status, cmp.Or(k, "nothing"), e.Error)]++
+			counts[fmt.Sprintf("%s %d after %s: %.90s", e.Op, e.Status, k, e.Error)]++
 		}
 	}
 	return counts
@@ -82,7 +90,7 @@ func (w *world) report(out io.Writer, format string, seed uint64, plan []fault, 
 	if format == "json" {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", " ")
-		_ = enc.Encode(map[string]any{"seed": seed, "kinds": linesOf(outcomes), "outcomes": outcomes, "refused": answers(w.history, plan), "violations": w.violations, "took_s": w.now().Seconds()})
+		_ = enc.Encode(map[string]any{"seed": seed, "kinds": linesOf(outcomes), "outcomes": outcomes, "refused": answers(w.between(0, w.now()), plan), "violations": w.violations, "took_s": w.now().Seconds()})
 		return
 	}
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -95,7 +103,7 @@ func (w *world) report(out io.Writer, format string, seed uint64, plan []fault, 
 	}
 	fmt.Fprintf(t, "all\t%d\t\t\t%d\t%d\t%d\n", total.Times, total.Requests, total.Failed, len(w.violations))
 	_ = t.Flush()
-	if counts := answers(w.history, plan); len(counts) > 0 {
+	if counts := answers(w.between(0, w.now()), plan); len(counts) > 0 {
 		fmt.Fprintln(out, "\nrefused or failed requests of the load:")
 		for _, text := range slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(counts[b]-counts[a], cmp.Compare(a, b)) }) {
 			fmt.Fprintf(out, "%6d  %s\n", counts[text], text)
