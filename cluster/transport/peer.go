@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/keepalive"
@@ -16,6 +17,10 @@ import (
 const (
 	// attempt bounds one try to open a stream; between tries, frames that have become too old are dropped.
 	attempt = time.Second
+	// messageEvery is the pause between messages under load, and messageBurst how many go without one after a quiet time: a message costs
+	// as much as dozens of frames, and a lone request's frames are never held up.
+	messageEvery = 2 * time.Millisecond
+	messageBurst = 32
 	// maxPause is the longest pause between two tries to connect: a node that is back hears of the others within about that time.
 	maxPause = time.Second
 )
@@ -74,11 +79,13 @@ func (p *peer) run() {
 	defer w.end()
 	idle := time.NewTimer(p.t.cfg.idleAfter)
 	defer idle.Stop()
+	pace := rate.NewLimiter(rate.Every(messageEvery), messageBurst)
 	for {
 		select {
 		case it := <-p.queue:
 			// Whoever is about to send as well gets his turn first: under load, a message then takes the place of several.
 			runtime.Gosched()
+			_ = pace.Wait(p.t.going) // an error means that we leave: at once, then
 			w.write(p.gather(it))
 			idle.Reset(p.t.cfg.idleAfter)
 		case <-w.broken(): // while nothing is sent; a new one is opened for the next frame
