@@ -39,7 +39,8 @@ type peer struct {
 	queue     chan item
 	bytes     atomic.Int64 // of the frames in the queue
 	connected atomic.Bool
-	sent      atomic.Uint64
+	sent      atomic.Uint64 // frames
+	messages  atomic.Uint64
 	dropped   atomic.Uint64
 }
 
@@ -85,7 +86,9 @@ func (p *peer) run() {
 		case it := <-p.queue:
 			// Whoever is about to send as well gets his turn first: under load, a message then takes the place of several.
 			runtime.Gosched()
-			_ = pace.Wait(p.t.going) // an error means that we leave: at once, then
+			if p.bytes.Load() < MessageBytes {
+				_ = pace.Wait(p.t.going) // an error means that we leave: at once, then
+			}
 			w.write(p.gather(it))
 			idle.Reset(p.t.cfg.idleAfter)
 		case <-w.broken(): // while nothing is sent; a new one is opened for the next frame
@@ -179,6 +182,7 @@ func (w *writer) write(list []item) {
 		return
 	}
 	w.sent.Add(uint64(len(list)))
+	w.messages.Add(1)
 }
 
 // young drops the frames that have become too old.

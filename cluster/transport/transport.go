@@ -251,7 +251,8 @@ type PeerStats struct {
 	Address   string `json:"address"`
 	Connected bool   `json:"connected"`
 	Queued    int    `json:"queued"`
-	Sent      uint64 `json:"sent"`
+	Sent      uint64 `json:"sent"`     // frames
+	Messages  uint64 `json:"messages"` // that carried them
 	Dropped   uint64 `json:"dropped"`
 }
 
@@ -261,7 +262,7 @@ func (t *Transport) Stats() []PeerStats {
 	defer t.mu.RUnlock()
 	list := make([]PeerStats, 0, len(t.peers))
 	for _, p := range t.peers {
-		list = append(list, PeerStats{Address: p.address, Connected: p.connected.Load(), Queued: len(p.queue), Sent: p.sent.Load(), Dropped: p.dropped.Load()})
+		list = append(list, PeerStats{Address: p.address, Connected: p.connected.Load(), Queued: len(p.queue), Sent: p.sent.Load(), Messages: p.messages.Load(), Dropped: p.dropped.Load()})
 	}
 	slices.SortFunc(list, func(a, b PeerStats) int { return cmp.Compare(a.Address, b.Address) })
 	return list

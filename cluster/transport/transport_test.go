@@ -172,6 +172,34 @@ func TestExchange(t *testing.T) {
 	}
 }
 
+// Under load many frames share a message, in order; what is large does not wait for others.
+func TestFramesShareMessages(t *testing.T) {
+	a, b := newNode(t), newNode(t)
+	const n = 2000
+	began := time.Now()
+	for i := range n {
+		a.Send(b.Address(), number(i))
+		runtime.Gosched() // so that the writer, left alone, would send them one by one
+	}
+	for i := range n {
+		if got := b.next(); !bytes.Equal(got, number(i)) {
+			t.Fatalf("%d: %x", i, got)
+		}
+	}
+	poll(t, "all are counted", func() bool { return a.Stats()[0].Sent == n })
+	most := messageBurst + 1 + uint64(time.Since(began)/messageEvery)
+	if got := a.Stats()[0].Messages; got > most {
+		t.Errorf("%d messages for %d frames, at most %d in this time", got, n, most)
+	}
+	large := make([]byte, MessageBytes)
+	for range 2 * messageBurst {
+		a.Send(b.Address(), large)
+	}
+	for range 2 * messageBurst {
+		b.next()
+	}
+}
+
 // What was sent right before Stop arrives.
 func TestStopFlushes(t *testing.T) {
 	a, b := newNode(t), newNode(t)
