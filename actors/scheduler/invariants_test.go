@@ -17,7 +17,7 @@ import (
 	"backend.ai/manager/actors/protocol"
 )
 
-// Sequences of about a thousand steps, so many that 100,000 are done in any case: requests, cancellations, ends, agents that come, go
+// Sequences of about a thousand steps, enough for the 100,000 that the test asks for: requests, cancellations, ends, agents that come, go
 // and change, other policies, other limits, placements that are committed and others that are not.
 const (
 	invariantRuns  = 150

@@ -17,8 +17,8 @@ import (
 const (
 	// attempt bounds one try to open a stream; between tries, frames that have become too old are dropped.
 	attempt = time.Second
-	// messageEvery is the pause between messages under load, and messageBurst how many go without one after a quiet time: a message costs
-	// as much as dozens of frames, and a lone request's frames are never held up.
+	// messageEvery is the pause between messages under load, in which frames gather: a message costs system calls and a record of TLS,
+	// however little is in it. messageBurst go without pauses after a quiet time, so that a lone request's frames are not held up.
 	messageEvery = 2 * time.Millisecond
 	messageBurst = 32
 	// maxPause is the longest pause between two tries to connect: a node that is back hears of the others within about that time.

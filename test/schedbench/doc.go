@@ -15,9 +15,9 @@
 //	growth with agents and with the queue, as plots
 //	what the policies make of a trace (trace.go): makespan, utilisation, fairness, wait by size of job
 //
-// The decisions about the others are the same with and without parked sessions, yet 100,000 of them cost 8 to 11 % of the throughput of
-// one core where this was measured (a busy machine): the decisions alone take 7 % longer, since less of what they touch is in the
-// processor's caches; the rest is the garbage collector, which has more pointers to follow, and whose part is what varies.
+// The decisions about the others are the same with and without parked sessions. Yet 100,000 of them cost 8 to 16 % of the throughput of
+// one core in five measurements on a busy machine, mostly 10 to 11 %: the decisions alone took 7 % longer in the two that were looked
+// into, and the collector's part, which varies most, a quarter to four fifths more.
 //
 // Run it by `make bench-scheduler`, or `go run ./test/schedbench --format json`.
 package main
