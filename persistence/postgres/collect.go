@@ -6,8 +6,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Collect reads the rows that a query has begun to send, and closes them. The connection may break in their midst: the error says what was
-// read, and has a code (AsError).
+// Collect reads the rows of a query and closes them. The error says what was read, and has a code (AsError): that of the query itself,
+// which pgx keeps in its rows, so that callers need not look at it, or that of a connection that breaks while they are read.
 func Collect[T any](what string, rows pgx.Rows, row pgx.RowToFunc[T]) ([]T, error) {
 	list, err := pgx.CollectRows(rows, row)
 	if err != nil {

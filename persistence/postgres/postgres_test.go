@@ -71,6 +71,15 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// TestCollectTellsOfTheQuery: whoever collects need not look at the query's own error.
+func TestCollectTellsOfTheQuery(t *testing.T) {
+	pool := dbtest.New(t)
+	rows, _ := pool.Query(t.Context(), `SELECT nothing FROM nowhere`)
+	if _, err := postgres.Collect("numbers", rows, pgx.RowTo[int]); err == nil || !strings.Contains(err.Error(), "numbers") || !strings.Contains(err.Error(), "nowhere") {
+		t.Error(err)
+	}
+}
+
 // TestInTxRetries: two transactions that can't both be true of one order; the
 // server gives one up, and it runs again.
 func TestInTxRetries(t *testing.T) {

@@ -2,7 +2,6 @@ package live
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -28,18 +27,12 @@ func scanAgent(row pgx.CollectableRow) (a record.Agent, err error) {
 
 // Agents reads the agents of the shards that shardOf maps them to; see Sessions.
 func Agents(ctx context.Context, pool *pgxpool.Pool, shardOf func(string) string, shards []int32) ([]record.Agent, error) {
-	rows, err := pool.Query(ctx, `SELECT `+agentColumns+` FROM public.agents a WHERE `+shardOf("a.id::text")+` = ANY($1) ORDER BY a.id`, shards)
-	if err != nil {
-		return nil, fmt.Errorf("live: agents: %w", postgres.AsError(err))
-	}
+	rows, _ := pool.Query(ctx, `SELECT `+agentColumns+` FROM public.agents a WHERE `+shardOf("a.id::text")+` = ANY($1) ORDER BY a.id`, shards)
 	return postgres.Collect("live: agents", rows, scanAgent)
 }
 
 // GroupAgents reads the agents of a scaling group.
 func GroupAgents(ctx context.Context, pool *pgxpool.Pool, scalingGroup string) ([]record.Agent, error) {
-	rows, err := pool.Query(ctx, `SELECT `+agentColumns+` FROM public.agents a WHERE a.scaling_group = $1 ORDER BY a.id`, scalingGroup)
-	if err != nil {
-		return nil, fmt.Errorf("live: agents of a scaling group: %w", postgres.AsError(err))
-	}
+	rows, _ := pool.Query(ctx, `SELECT `+agentColumns+` FROM public.agents a WHERE a.scaling_group = $1 ORDER BY a.id`, scalingGroup)
 	return postgres.Collect("live: agents of a scaling group", rows, scanAgent)
 }

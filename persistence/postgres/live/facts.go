@@ -20,12 +20,9 @@ type ImageRow struct {
 
 // ImagesByRef reads the images of a canonical name, or, if there are none, those that an alias stands for.
 func ImagesByRef(ctx context.Context, pool *pgxpool.Pool, canonical, alias string) ([]ImageRow, error) {
-	rows, err := pool.Query(ctx, `SELECT name, architecture, registry, config_digest, labels, resources FROM public.images WHERE name = $1
+	rows, _ := pool.Query(ctx, `SELECT name, architecture, registry, config_digest, labels, resources FROM public.images WHERE name = $1
  UNION ALL SELECT i.name, i.architecture, i.registry, i.config_digest, i.labels::json, i.resources FROM public.image_aliases a JOIN public.images i ON i.id = a.image WHERE a.alias = $2
  AND NOT EXISTS (SELECT 1 FROM public.images WHERE name = $1)`, canonical, alias)
-	if err != nil {
-		return nil, fmt.Errorf("live: images of a reference: %w", postgres.AsError(err))
-	}
 	return postgres.Collect("live: images of a reference", rows, func(row pgx.CollectableRow) (r ImageRow, err error) {
 		err = row.Scan(&r.Name, &r.Architecture, &r.Registry, &r.Digest, &r.Labels, &r.Resources)
 		return r, err

@@ -120,10 +120,7 @@ func SessionOfKernel(ctx context.Context, pool *pgxpool.Pool, kernel uuid.UUID) 
 
 // SessionsOn lists the live sessions with a kernel on an agent.
 func SessionsOn(ctx context.Context, pool *pgxpool.Pool, agent string) ([]uuid.UUID, error) {
-	rows, err := pool.Query(ctx, `SELECT DISTINCT session_id FROM public.kernels WHERE agent = $1 AND status = ANY($2::kernelstatus[])`, agent, occupying)
-	if err != nil {
-		return nil, fmt.Errorf("live: sessions on an agent: %w", postgres.AsError(err))
-	}
+	rows, _ := pool.Query(ctx, `SELECT DISTINCT session_id FROM public.kernels WHERE agent = $1 AND status = ANY($2::kernelstatus[])`, agent, occupying)
 	return postgres.Collect("live: sessions on an agent", rows, pgx.RowTo[uuid.UUID])
 }
 
@@ -154,11 +151,8 @@ type Remnant struct {
 // Remnants lists the kernels that were ended by force, or whose start was given up, within the last quarter of an hour:
 // the manager may have died between writing that and telling the agent.
 func Remnants(ctx context.Context, pool *pgxpool.Pool, shardOf func(string) string, shards []int32) ([]Remnant, error) {
-	rows, err := pool.Query(ctx, `SELECT k.id, k.agent FROM public.kernels k WHERE k.terminated_at > now() - interval '15 minutes' AND k.agent IS NOT NULL
+	rows, _ := pool.Query(ctx, `SELECT k.id, k.agent FROM public.kernels k WHERE k.terminated_at > now() - interval '15 minutes' AND k.agent IS NOT NULL
  AND (k.status = 'TERMINATED' AND k.status_info = 'force-terminated' OR k.status = 'CANCELLED' AND k.status_info = 'failed-to-start')
  AND `+shardOf("k.session_id::text")+` = ANY($1)`, shards)
-	if err != nil {
-		return nil, fmt.Errorf("live: remnants: %w", postgres.AsError(err))
-	}
 	return postgres.Collect("live: remnants", rows, pgx.RowToStructByPos[Remnant])
 }

@@ -22,10 +22,7 @@ type ScalingGroup struct {
 
 // Groups lists the scaling groups, by name.
 func Groups(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
-	rows, err := pool.Query(ctx, `SELECT name FROM public.scaling_groups ORDER BY name`)
-	if err != nil {
-		return nil, fmt.Errorf("live: scaling groups: %w", postgres.AsError(err))
-	}
+	rows, _ := pool.Query(ctx, `SELECT name FROM public.scaling_groups ORDER BY name`)
 	return postgres.Collect("live: scaling groups", rows, pgx.RowTo[string])
 }
 
@@ -100,11 +97,8 @@ const failed = `(k.result = 'FAILURE' OR k.result <> 'SUCCESS' AND (k.status IN 
 
 // Dependencies reads what a session waits for. Only main rows count: their result is the session's (spec/scheduling-lifecycle §8, FIX).
 func Dependencies(ctx context.Context, pool *pgxpool.Pool, session uuid.UUID) ([]Dependency, error) {
-	rows, err := pool.Query(ctx, `SELECT k.id, coalesce(k.session_name, ''), k.result = 'SUCCESS', `+failed+` FROM public.session_dependencies d
+	rows, _ := pool.Query(ctx, `SELECT k.id, coalesce(k.session_name, ''), k.result = 'SUCCESS', `+failed+` FROM public.session_dependencies d
  JOIN public.kernels k ON k.id = d.depends_on WHERE d.session_id = $1 ORDER BY k.created_at, k.id`, session)
-	if err != nil {
-		return nil, fmt.Errorf("live: dependencies: %w", postgres.AsError(err))
-	}
 	return postgres.Collect("live: dependencies", rows, pgx.RowToStructByPos[Dependency])
 }
 
@@ -119,10 +113,7 @@ type Image struct {
 
 // Images reads the rows of images by canonical name, of every architecture.
 func Images(ctx context.Context, pool *pgxpool.Pool, names []string) ([]Image, error) {
-	rows, err := pool.Query(ctx, `SELECT name, architecture, registry, config_digest, labels FROM public.images WHERE name = ANY($1) ORDER BY name, architecture`, names)
-	if err != nil {
-		return nil, fmt.Errorf("live: images: %w", postgres.AsError(err))
-	}
+	rows, _ := pool.Query(ctx, `SELECT name, architecture, registry, config_digest, labels FROM public.images WHERE name = ANY($1) ORDER BY name, architecture`, names)
 	return postgres.Collect("live: images", rows, pgx.RowToStructByPos[Image])
 }
 

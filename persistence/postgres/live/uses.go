@@ -16,10 +16,7 @@ import (
 // PastUses reads what owners had used of a scaling group when its scheduler last wrote it down, without those whose last use was before
 // a time: of that nothing would be left.
 func PastUses(ctx context.Context, pool *pgxpool.Pool, scalingGroup string, since time.Time) ([]record.PastUse, error) {
-	rows, err := pool.Query(ctx, `SELECT access_key, slot_seconds, at FROM backendai_actors.past_uses WHERE scaling_group = $1 AND at > $2`, scalingGroup, since)
-	if err != nil {
-		return nil, fmt.Errorf("live: past uses: %w", postgres.AsError(err))
-	}
+	rows, _ := pool.Query(ctx, `SELECT access_key, slot_seconds, at FROM backendai_actors.past_uses WHERE scaling_group = $1 AND at > $2`, scalingGroup, since)
 	return postgres.Collect("live: past uses", rows, func(row pgx.CollectableRow) (u record.PastUse, err error) {
 		var doc []byte
 		u.ScalingGroup = scalingGroup
