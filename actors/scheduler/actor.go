@@ -344,7 +344,7 @@ func (a *Actor) carryOut(effects []Effect) {
 		switch e := effect.(type) {
 		case Place:
 			failpoint.Hit(failpoint.AfterPlacement)
-			placement := e.Placement
+			placement := *e.Placement
 			placement.Scheduler = a.guard
 			a.svc.Router.Send(cluster.Session(e.SessionID), &placement)
 		case Report:

@@ -42,12 +42,10 @@ func (c *Core) apply(event any, now time.Time) []Effect {
 	case *protocol.Ending:
 		for _, id := range e.KernelIDs {
 			if a := c.allocs[id]; a != nil && a.CountsForUser {
-				ending := *a // shared with clones: replaced, never changed
-				ending.CountsForUser = false
 				c.untrack(a)
-				c.allocs[id] = &ending
+				a.CountsForUser = false
 				c.bookings++
-				c.track(&ending)
+				c.track(a)
 				c.charge(a, a.Slots, 1, true)
 			}
 		}
@@ -82,7 +80,7 @@ func (c *Core) apply(event any, now time.Time) []Effect {
 		}
 	case *quotaFreed:
 		for _, where := range e.scopes {
-			c.givenBack(where)
+			c.givenBack(where, c.usageOf(where))
 		}
 	case *protocol.Recount:
 		c.recount()
@@ -116,7 +114,8 @@ func (c *Core) load(e *protocol.SchedulerLoaded, now time.Time) {
 		c.touched[a.ID] = true // its row may say what an earlier scheduler did not come to correct
 	}
 	for _, a := range e.Allocations {
-		c.allocate(a)
+		own := *a
+		c.allocate(&own)
 	}
 	for _, s := range e.Pending {
 		c.enqueue(s, now)
@@ -127,7 +126,7 @@ func (c *Core) load(e *protocol.SchedulerLoaded, now time.Time) {
 func (c *Core) enqueue(s protocol.PendingSession, now time.Time) []Effect {
 	if old := c.byID[s.ID]; old != nil {
 		if old.placing != nil { // the session has restarted and does not know of its placement
-			return []Effect{Place{SessionID: s.ID, Placement: *old.placing}}
+			return []Effect{Place{SessionID: s.ID, Placement: old.placing}}
 		}
 		c.setWishes(old, s.Wishes) // news of them can be lost
 		return nil
@@ -135,7 +134,7 @@ func (c *Core) enqueue(s protocol.PendingSession, now time.Time) []Effect {
 	if placement := c.placementOf(&s, now); placement != nil {
 		// An echo: it has been placed and committed already. Should the session not know that its rows were written (the answer
 		// to the commit was lost), it learns it by this; otherwise it says so, and that is all.
-		return []Effect{Place{SessionID: s.ID, Placement: *placement}}
+		return []Effect{Place{SessionID: s.ID, Placement: placement}}
 	}
 	// Only what rows can say of the time: the order must be the same for sessions that come from here and from rows.
 	s.CreatedAt = s.CreatedAt.Round(0)
@@ -143,7 +142,8 @@ func (c *Core) enqueue(s protocol.PendingSession, now time.Time) []Effect {
 		at := s.StartsAt.Round(0)
 		s.StartsAt = &at
 	}
-	p := &pending{PendingSession: s}
+	p := c.blank()
+	p.PendingSession = s
 	p.DependsOn = slices.Clone(s.DependsOn)
 	for _, k := range s.Kernels {
 		p.requested = p.requested.Add(k.Slots)
@@ -183,14 +183,18 @@ func (c *Core) withdraw(id uuid.UUID) {
 }
 
 func (c *Core) placed(e *protocol.Placed) {
-	p := c.byID[e.SessionID]
-	if p == nil || p.placing == nil {
+	p := c.placing[e.SessionID]
+	if p == nil {
 		return
 	}
 	if !e.Committed {
 		c.giveBack(p)
 	}
 	c.forget(p)
+	if p != c.holdsUp && len(c.blanks) < blanksKept {
+		*p = pending{}
+		c.blanks = append(c.blanks, p)
+	}
 }
 
 // giveBack frees the slots that a placement has reserved.
@@ -204,7 +208,7 @@ func (c *Core) giveBack(p *pending) {
 func (c *Core) settle(e *protocol.Settle) {
 	a := c.allocs[e.KernelID]
 	if a != nil && a.Since.IsZero() && !e.Since.IsZero() {
-		a = c.runs(a, e.Since)
+		c.runs(a, e.Since)
 	}
 	if a == nil || a.Slots.Equal(e.Slots) {
 		return
@@ -217,31 +221,24 @@ func (c *Core) settle(e *protocol.Settle) {
 	c.hold(a.SessionID, a.AccessKey, diff, 0)
 	c.using(a.AccessKey, diff, 0, false)
 	if a.CountsForUser {
-		owner := *a
-		owner.Main = false // the session is counted already
-		c.charge(&owner, diff, 0, false)
+		c.charge(a, diff, 0, false)
 	}
-	settled := *a
-	settled.Slots = e.Slots
-	c.allocs[e.KernelID] = &settled
+	a.Slots = e.Slots
 	c.bookings++
 	c.touched[a.Agent] = true
 	c.wake(true)
 }
 
 // runs notes since when a kernel is RUNNING.
-func (c *Core) runs(a *protocol.Allocation, since time.Time) *protocol.Allocation {
-	running := *a
-	running.Since = since
-	c.allocs[a.KernelID] = &running
+func (c *Core) runs(a *protocol.Allocation, since time.Time) {
+	a.Since = since
 	c.bookings++
 	if t := c.tenures[a.SessionID]; t != nil { // whether anybody has asked for its end stays as it is
 		c.retime(t)
 	}
-	if c.Policy.Options.Preemption && running.Wishes.Preemptible {
+	if c.Policy.Options.Preemption && a.Wishes.Preemptible {
 		c.wake(true) // it may be ended for one that waits
 	}
-	return &running
 }
 
 func (c *Core) agentState(s protocol.AgentState) {
@@ -357,7 +354,7 @@ func (c *Core) tick(now time.Time) (effects []Effect) {
 		p := c.placing[id]
 		if now.Sub(p.placedAt.time()) >= resendAfter {
 			p.placedAt = momentOf(now)
-			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
+			effects = append(effects, Place{SessionID: p.ID, Placement: p.placing})
 		}
 	}
 	effects = append(effects, c.preemptAgain(now)...)

@@ -61,7 +61,7 @@ func (c *Core) backfill(policy policy, head *pending, now time.Time, lastTry str
 			c.reserve(p, placement, now)
 			c.reservation.passes(p, placement, now)
 			c.backfilled++
-			effects = append(effects, Place{SessionID: p.ID, Placement: *placement})
+			effects = append(effects, Place{SessionID: p.ID, Placement: placement})
 			continue
 		}
 		if p.leads != nil {

@@ -127,7 +127,7 @@ func (c *Core) WhatIf(now time.Time, changes ...Change) (Plan, error) {
 	plan := Plan{At: now, Placements: []protocol.Placement{}, core: d}
 	for _, e := range effects {
 		if e, ok := e.(Place); ok {
-			plan.Placements = append(plan.Placements, e.Placement)
+			plan.Placements = append(plan.Placements, *e.Placement)
 		}
 	}
 	return plan, err

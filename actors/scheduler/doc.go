@@ -41,7 +41,7 @@
 //     class, and a tree over each class says which subtrees cannot have what is wanted. The
 //     policies' choices are running maxima over the agents in order of id, and need no more than
 //     the first that fits of each class
-//   - a session that fails a predicate is parked by what could help it (queue.go): its start
+//   - a session that fails a predicate is parked by what could help it (queue.go, crowd.go): its start
 //     time, a dependency, newer limits, or somebody's giving back of a certain quota. Of a crowd one
 //     goes ahead, and the next only follows when that one has passed
 //   - a request that fits nowhere is not searched for again before something is freed

@@ -3,7 +3,6 @@ package scheduler
 import (
 	"bytes"
 	"iter"
-	"maps"
 	"slices"
 	"time"
 
@@ -19,7 +18,7 @@ type Effect interface{ effect() }
 // Place sends a session its placement. The shell adds the scheduler's guard.
 type Place struct {
 	SessionID uuid.UUID
-	Placement protocol.Placement
+	Placement *protocol.Placement // not to be changed
 }
 
 // Report tells a session what an attempt has found.
@@ -62,19 +61,32 @@ func (c *Core) Books() []Effect {
 	return effects
 }
 
-func (c *Core) books() (effects []Effect) {
-	effects = make([]Effect, 0, len(c.touched)+len(c.owners))
-	for _, id := range slices.Sorted(maps.Keys(c.touched)) {
+func (c *Core) books() []Effect {
+	return c.appendBooks(make([]Effect, 0, len(c.touched)+len(c.owners)))
+}
+
+func (c *Core) appendBooks(effects []Effect) []Effect {
+	for _, id := range c.sortedNames(c.touched) {
 		if a := c.agents[id]; a != nil {
 			effects = append(effects, Occupied{Agent: id, Slots: a.Occupied})
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(c.owners)) {
+	for _, key := range c.sortedNames(c.owners) {
 		effects = append(effects, Concurrency{AccessKey: key, Sessions: used(c.keys, key).sessions})
 	}
 	clear(c.touched)
 	clear(c.owners)
 	return effects
+}
+
+// sortedNames brings the keys of a set into an order, until the next call.
+func (c *Core) sortedNames(set map[string]bool) []string {
+	c.names = c.names[:0]
+	for name := range set {
+		c.names = append(c.names, name)
+	}
+	slices.Sort(c.names)
+	return c.names
 }
 
 // sortedIDs brings ids out of a map into an order.

@@ -137,7 +137,7 @@ func (m *model) place(t *rapid.T, e Place) {
 	if s.ClusterMode == backendai.SingleNode && slices.ContainsFunc(e.Placement.Kernels, func(k protocol.KernelPlacement) bool { return k.Agent != e.Placement.Kernels[0].Agent }) {
 		t.Fatalf("%s of a single node is placed on several", s.ID)
 	}
-	m.placed[s.ID] = e.Placement
+	m.placed[s.ID] = *e.Placement
 }
 
 func (m *model) takenOf(agent string) (taken backendai.ResourceSlots) {

@@ -295,7 +295,7 @@ func (c *naiveCore) behind(policy naivePolicy, head *naivePending, candidates []
 				}
 			}
 		}
-		effects = append(effects, Place{SessionID: p.ID, Placement: *placement})
+		effects = append(effects, Place{SessionID: p.ID, Placement: placement})
 	}
 	return effects
 }
@@ -472,7 +472,7 @@ func (c *naiveCore) placeHeld(now time.Time) []Effect {
 	}
 	c.held = nil
 	c.reserve(p, placement, now)
-	return []Effect{Place{SessionID: p.ID, Placement: *placement}}
+	return []Effect{Place{SessionID: p.ID, Placement: placement}}
 }
 
 // plans are what is kept for whom, to be compared.

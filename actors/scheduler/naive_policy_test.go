@@ -56,7 +56,7 @@ func (c *naiveCore) Pass(now time.Time) ([]Effect, error) {
 			break
 		}
 		c.reserve(p, placement, now)
-		effects = append(effects, Place{SessionID: p.ID, Placement: *placement})
+		effects = append(effects, Place{SessionID: p.ID, Placement: placement})
 	}
 	if !c.blocked {
 		c.reservation = nil

@@ -232,14 +232,14 @@ func (c *naiveCore) Apply(event any, now time.Time) []Effect {
 func (c *naiveCore) enqueue(s protocol.PendingSession, now time.Time) []Effect {
 	if old := c.byID[s.ID]; old != nil {
 		if old.placing != nil { // the session has restarted and does not know of its placement
-			return []Effect{Place{SessionID: s.ID, Placement: *old.placing}}
+			return []Effect{Place{SessionID: s.ID, Placement: old.placing}}
 		}
 		return nil
 	}
 	if placement := c.placementOf(&s, now); placement != nil {
 		// An echo: it has been placed and committed already. Should the session not know that its rows were written (the answer
 		// to the commit was lost), it learns it by this; otherwise it says so, and that is all.
-		return []Effect{Place{SessionID: s.ID, Placement: *placement}}
+		return []Effect{Place{SessionID: s.ID, Placement: placement}}
 	}
 	p := &naivePending{PendingSession: s}
 	for _, k := range s.Kernels {
@@ -374,7 +374,7 @@ func (c *naiveCore) tick(now time.Time) (effects []Effect) {
 	for _, p := range c.byID {
 		if p.placing != nil && now.Sub(p.placedAt) >= resendAfter {
 			p.placedAt = now
-			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
+			effects = append(effects, Place{SessionID: p.ID, Placement: p.placing})
 		}
 	}
 	return effects

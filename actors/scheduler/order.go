@@ -107,10 +107,8 @@ func (c *Core) setWishes(p *pending, w protocol.Wishes) {
 		}
 		for _, k := range p.Kernels {
 			if a := c.allocs[k.ID]; a != nil {
-				told := *a // shared with clones: replaced, never changed
-				told.Wishes = w
-				c.allocs[k.ID] = &told
-				c.track(&told)
+				a.Wishes = w
+				c.track(a)
 			}
 		}
 		return

@@ -25,6 +25,7 @@ const lastTryFormat = "2006-01-02T15:04:05.000000+00:00"
 // of an unknown policy; the queue then stays as it is.
 func (c *Core) Pass(now time.Time) ([]Effect, error) {
 	effects, err := c.pass(now)
+	c.foreseen = len(effects)
 	c.record.add(passed{}, now, effects, err)
 	return effects, err
 }
@@ -32,12 +33,12 @@ func (c *Core) Pass(now time.Time) ([]Effect, error) {
 func (c *Core) pass(now time.Time) ([]Effect, error) {
 	c.due = false
 	c.passTime(now)
-	effects := c.timeOuts(now)
+	effects := append(make([]Effect, 0, c.foreseen), c.timeOuts(now)...)
 	c.unparkDue(now)
 	if c.held != nil {
 		held, err := c.placeHeld(now)
 		if effects = append(effects, held...); err != nil {
-			return append(effects, c.books()...), err
+			return c.appendBooks(effects), err
 		}
 	}
 	var told *pending // the head, unless something has happened since that could help it
@@ -49,7 +50,7 @@ func (c *Core) pass(now time.Time) ([]Effect, error) {
 	}
 	policy, err := c.policyOf(now)
 	if err != nil {
-		return append(effects, c.books()...), err
+		return c.appendBooks(effects), err
 	}
 	lastTry := now.UTC().Format(lastTryFormat)
 	for p := policy.pick(c); p != nil; p = policy.pick(c) {
@@ -79,13 +80,13 @@ func (c *Core) pass(now time.Time) ([]Effect, error) {
 			break
 		}
 		c.reserve(p, placement, now)
-		effects = append(effects, Place{SessionID: p.ID, Placement: *placement})
+		effects = append(effects, Place{SessionID: p.ID, Placement: placement})
 	}
 	if !c.blocked {
 		c.reservation = nil
 	}
 	c.due = false
-	return append(effects, c.books()...), nil
+	return c.appendBooks(effects), nil
 }
 
 // failed records the predicates that a session does not pass, and lays it aside.

@@ -101,7 +101,7 @@ func placedBy(effects []Effect) []string {
 	list := []string{}
 	for _, e := range effects {
 		if e, ok := e.(Place); ok {
-			list = append(list, placed(e.Placement))
+			list = append(list, placed(*e.Placement))
 		}
 	}
 	return list

@@ -109,26 +109,13 @@ func limitOf(p *pending, kind scopeKind) (limit backendai.ResourceSlots) {
 	return limit
 }
 
-// usedOf is what is taken of a quota.
-func (c *Core) usedOf(where scope) (slots tally) {
-	switch where.kind {
-	case keypairScope:
-		slots = used(c.keys, where.name).slots
-	case groupScope:
-		slots = used(c.groups, where.group).slots
-	case domainScope:
-		slots = used(c.domains, where.name).slots
-	}
-	return slots
-}
-
 // within tells whether one quota has room for a session now.
 func (c *Core) within(p *pending, kind scopeKind) bool {
 	if kind == concurrencyScope {
 		limit := p.Limits.MaxConcurrentSessions
 		return limit <= 0 || used(c.keys, p.AccessKey).sessions < limit
 	}
-	return fitsQuota(c.usedOf(scopeOf(p, kind)), p.requested, limitOf(p, kind), c.Known)
+	return fitsQuota(c.usageOf(scopeOf(p, kind)).taken(), p.requested, limitOf(p, kind), c.Known)
 }
 
 // fitsQuota tells used (only what is known of it) + requested ≤ limit, without building the sum.
@@ -213,7 +200,7 @@ func overQuota(c *Core, p *pending, kind scopeKind, word, name string) (*Reason,
 		return nil, ""
 	}
 	limit := limitOf(p, kind)
-	short := shortOf(c.usedOf(scopeOf(p, kind)).resourceSlots().Normalize(c.Known), p.requested, limit)
+	short := shortOf(c.usageOf(scopeOf(p, kind)).taken().resourceSlots().Normalize(c.Known), p.requested, limit)
 	r := &Reason{Kind: WaitsForQuota, Scope: &Scope{word, name}, Short: short}
 	for _, s := range short {
 		r.Never = r.Never || !s.Requested.LessEq(s.Limit)

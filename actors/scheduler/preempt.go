@@ -196,7 +196,7 @@ func (c *Core) placeHeld(now time.Time) (effects []Effect, err error) {
 	}
 	c.held = nil
 	c.reserve(p, placement, now)
-	return []Effect{Place{SessionID: p.ID, Placement: *placement}}, nil
+	return []Effect{Place{SessionID: p.ID, Placement: placement}}, nil
 }
 
 // tellAgain tells victims again that have not begun to go: messages can be lost. of picks whom.

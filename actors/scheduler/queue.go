@@ -2,12 +2,9 @@ package scheduler
 
 import (
 	"bytes"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/google/btree"
-	"github.com/google/uuid"
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/protocol"
@@ -37,6 +34,20 @@ type pending struct {
 	placedAt  moment
 	told      moment // when it was last reported that it can't start behind the head
 	found     finding
+}
+
+// blanksKept bounds what is kept to be used again: a pass places so many before its sessions are heard of.
+const blanksKept = 1024
+
+// blank is for a session that comes: one that was placed has left it behind, as a rule, and nobody looks at it any more.
+func (c *Core) blank() *pending {
+	last := len(c.blanks) - 1
+	if last < 0 {
+		return &pending{}
+	}
+	p := c.blanks[last]
+	c.blanks = c.blanks[:last]
+	return p
 }
 
 // finding is what the last look at a session has found. Many wait for long: what of it can be found again is not kept.
@@ -171,8 +182,7 @@ func (c *Core) regroup() {
 	c.fresh, c.stale = c.sorted(c.lineup()), c.sorted(c.lineup())
 	clear(c.ofOwner)
 	clear(c.crowds)
-	clear(c.watches)
-	clear(c.watching[:])
+	c.watches = newWatches()
 	c.clock.Clear(false)
 	c.parked = 0
 	c.regroupHoldings()
@@ -234,188 +244,4 @@ func (c *Core) unparkDue(now time.Time) {
 		}
 		c.unpark(p)
 	}
-}
-
-// scope is whose quota is meant.
-type scope struct {
-	kind  scopeKind
-	name  string    // an access key or a domain
-	group uuid.UUID // a project
-}
-
-type scopeKind uint8
-
-const (
-	concurrencyScope scopeKind = iota + 1
-	keypairScope
-	groupScope
-	domainScope
-)
-
-// crowd holds sessions that wait for the same quota and of which, at any time, either all could pass it or none:
-// they want the same of it and have the same limit. So when something is given back, one goes ahead; only
-// when it has passed, the next follows, still in the same pass. A hundred thousand sessions of one user cost as much as one.
-type crowd struct {
-	key     crowdKey
-	members *btree.BTreeG[*pending] // in the order in which the policy would look at them
-	ahead   *pending
-}
-
-type crowdKey struct {
-	watched
-	size  string // what they want; "" where it is the number of sessions
-	owner string // only where owners compete by their shares
-}
-
-// watched is a quota and how large it is: administrators change limits, and sessions learn it one after the other.
-type watched struct {
-	scope scope
-	limit string
-}
-
-// watch holds the crowds that wait for one quota.
-type watch struct {
-	crowds map[*crowd]bool
-	text   string // the limit's
-	limit  backendai.ResourceSlots
-	// least is no more, slot by slot, than what any of them wants: where there is no room for that, none needs to be asked.
-	least backendai.ResourceSlots
-}
-
-func (c *Core) crowdOf(p *pending, where scope) crowdKey {
-	key := crowdKey{watched: watched{scope: where}}
-	if where.kind == concurrencyScope {
-		key.limit = strconv.Itoa(p.Limits.MaxConcurrentSessions)
-	} else {
-		key.size, key.limit = c.sizeOf(p), canonical(limitOf(p, where.kind))
-	}
-	if c.ownersCompete() {
-		key.owner = p.AccessKey
-	}
-	return key
-}
-
-func (c *Core) sizeOf(p *pending) string {
-	if p.size == "" {
-		p.size = p.Kernels[0].Architecture + "\n" + canonical(p.requested)
-	}
-	return p.size
-}
-
-func (c *Core) join(p *pending, where scope) {
-	key := c.crowdOf(p, where)
-	g := c.crowds[key]
-	if g == nil {
-		g = &crowd{key: key, members: c.sorted(c.turns())}
-		c.crowds[key] = g
-		w := c.watchOf(key.watched)
-		if w == nil {
-			w = c.watch(key.watched, limitOf(p, where.kind), p.requested)
-		}
-		w.least = smaller(w.least, p.requested)
-		w.crowds[g] = true
-	}
-	if g.key.size != "" {
-		p.size = g.key.size // one text for all
-	}
-	g.members.ReplaceOrInsert(p)
-	p.crowd = g
-}
-
-func (c *Core) leave(p *pending) {
-	g := p.crowd
-	p.crowd = nil
-	g.members.Delete(p)
-	c.dissolve(g)
-}
-
-func (c *Core) dissolve(g *crowd) {
-	if g.members.Len() > 0 || g.ahead != nil {
-		return
-	}
-	delete(c.crowds, g.key)
-	w, where := c.watchOf(g.key.watched), g.key.scope
-	if delete(w.crowds, g); len(w.crowds) > 0 {
-		return
-	}
-	of := c.watches[where]
-	if len(of) > 1 {
-		c.watches[where] = slices.DeleteFunc(slices.Clone(of), func(other *watch) bool { return other == w })
-		return
-	}
-	delete(c.watches, where)
-	c.watching[where.kind]--
-}
-
-// watchOf finds the watch of a quota, nil if nobody waits for it.
-func (c *Core) watchOf(q watched) *watch {
-	for _, w := range c.watches[q.scope] {
-		if w.text == q.limit {
-			return w
-		}
-	}
-	return nil
-}
-
-// watch begins one.
-func (c *Core) watch(q watched, limit, least backendai.ResourceSlots) *watch {
-	w := &watch{crowds: make(map[*crowd]bool), text: q.limit, limit: limit, least: least}
-	if len(c.watches[q.scope]) == 0 {
-		c.watching[q.scope.kind]++
-	}
-	c.watches[q.scope] = append(c.watches[q.scope], w)
-	return w
-}
-
-// givenBack sends the first of every crowd ahead that a quota, of which something was given back, has room for.
-func (c *Core) givenBack(where scope) {
-	if c.watching[where.kind] == 0 {
-		return
-	}
-	for _, w := range c.watches[where] {
-		if where.kind != concurrencyScope && !fitsQuota(c.usedOf(where), w.least, w.limit, c.Known) {
-			continue
-		}
-		for g := range w.crowds {
-			c.sendAhead(g)
-		}
-	}
-}
-
-// smaller is the smaller amount of each slot.
-func smaller(a, b backendai.ResourceSlots) backendai.ResourceSlots {
-	for name, amount := range a.All() {
-		if other := b.Get(name); !amount.LessEq(other) {
-			a = a.With(name, other)
-		}
-	}
-	for name, amount := range b.All() {
-		if _, ok := a.Lookup(name); !ok && amount.Sign() < 0 {
-			a = a.With(name, amount)
-		}
-	}
-	return a
-}
-
-func (c *Core) sendAhead(g *crowd) {
-	if g.ahead != nil {
-		return
-	}
-	p, ok := g.members.Min()
-	if !ok || !c.within(p, g.key.scope.kind) {
-		return
-	}
-	g.ahead, p.leads = p, g
-	c.unpark(p)
-	c.wake(false)
-}
-
-// followUp is called when a session that went ahead has been looked at: unless it is back in its crowd, the next may go.
-func (c *Core) followUp(p *pending) {
-	g := p.leads
-	p.leads, g.ahead = nil, nil
-	if p.crowd != g {
-		c.sendAhead(g)
-	}
-	c.dissolve(g)
 }

@@ -17,7 +17,7 @@ func (c *Core) moved(e *protocol.Moved, now time.Time) (effects []Effect) {
 		p := c.placing[id]
 		if e.Has(cluster.ShardOf(cluster.Session(p.ID), e.Of)) {
 			p.placedAt = momentOf(now)
-			effects = append(effects, Place{SessionID: p.ID, Placement: *p.placing})
+			effects = append(effects, Place{SessionID: p.ID, Placement: p.placing})
 		}
 	}
 	return effects
@@ -45,7 +45,8 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 		switch known := c.allocs[a.KernelID]; {
 		case known == nil:
 			if confirmed(a.KernelID, unknown) {
-				c.allocate(a)
+				own := *a
+				c.allocate(&own)
 			}
 		case known.Since.IsZero() && !a.Since.IsZero():
 			c.runs(known, a.Since)

@@ -306,7 +306,7 @@ func TestNothingOfTheStateIsForgotten(t *testing.T) {
 	}
 	check(Core{}, "Group Policy Known Ledger agents allocs crowds watches byID nowhere changes holdsUp due blocked touched owners doubts agentDoubts "+
 		"problem understood now uses halving usesTold usesWanted tenures leaving dismissed reservation held vain bookings backfilled preempted",
-		"ends order index alive queue fresh stale ofOwner clock parked spare watching dependents placing sessions holders record")
+		"ends order index alive queue fresh stale ofOwner clock parked spare dependents placing sessions holders record names foreseen blanks")
 	check(Ledger{}, "keys groups domains", "freed shared records")
 	check(pending{}, "PendingSession parked crowd leads stale placing placedAt told found", "requested size")
 	check(finding{}, "at changes since failing obstacle", "")

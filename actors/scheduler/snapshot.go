@@ -174,7 +174,8 @@ func (c *Core) snapshot() snapshot {
 		s.Agents = append(s.Agents, agentDoc{a.AgentState, a.Occupied})
 	}
 	for id := range sortedIDs(maps.Keys(c.allocs)) {
-		s.Allocations = append(s.Allocations, c.allocs[id])
+		a := *c.allocs[id]
+		s.Allocations = append(s.Allocations, &a)
 	}
 	if c.holdsUp != nil && c.byID[c.holdsUp.ID] == c.holdsUp {
 		s.HoldsUp = c.holdsUp.ID

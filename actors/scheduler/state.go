@@ -40,13 +40,12 @@ type Core struct {
 	parked     int
 	spare      *btree.FreeListG[*pending]
 	crowds     map[crowdKey]*crowd
-	watches    map[scope][]*watch              // one for each limit
-	watching   [domainScope + 1]int            // how many of each kind
+	watches    watches
 	dependents map[uuid.UUID]map[*pending]bool // by what they wait for
 	byID       map[uuid.UUID]*pending
 	placing    map[uuid.UUID]*pending             // not in the queue: sent to the session, not yet acknowledged
 	nowhere    map[string]bool                    // sizes of requests for which no agent had room, since anything was freed
-	allocs     map[uuid.UUID]*protocol.Allocation // by kernel
+	allocs     map[uuid.UUID]*protocol.Allocation // by kernel; the core's own
 
 	problem    string // what of the policy that was read last is not understood
 	understood bool   // Policy was, all of it
@@ -81,6 +80,10 @@ type Core struct {
 	backfilled  int     // how many have started behind a head, and
 	preempted   int     // have been told to go, since this scheduler has begun
 	record      *Record // nil: none is kept
+
+	names    []string   // scratch
+	foreseen int        // how many effects the last pass had
+	blanks   []*pending // of sessions that were placed, to be used again
 }
 
 // NewCore makes an empty scheduler for a scaling group.
@@ -91,7 +94,7 @@ func NewCore(group string, policy protocol.Policy, known *backendai.KnownSlots) 
 		Ledger:  NewLedger(),
 		touched: make(map[string]bool), owners: make(map[string]bool), placing: make(map[uuid.UUID]*pending),
 		index: newIndex(), spare: btree.NewFreeListG[*pending](256),
-		ofOwner: make(map[string]*btree.BTreeG[*pending]), crowds: make(map[crowdKey]*crowd), watches: make(map[scope][]*watch),
+		ofOwner: make(map[string]*btree.BTreeG[*pending]), crowds: make(map[crowdKey]*crowd), watches: newWatches(),
 		dependents: make(map[uuid.UUID]map[*pending]bool), nowhere: make(map[string]bool),
 	}
 	c.queue, c.fresh, c.stale, c.clock = c.sorted(older), c.sorted(c.lineup()), c.sorted(c.lineup()), c.sorted(earlier)

@@ -15,6 +15,14 @@ type usage struct {
 	slots    tally
 }
 
+// taken are the slots; none for nil.
+func (u *usage) taken() tally {
+	if u == nil {
+		return nil
+	}
+	return u.slots
+}
+
 // tally is a sum of slots that is changed in place: it changes six times in a container's life, and a new value each time would be
 // most of what the garbage collector has to do.
 type tally []tallied
@@ -82,30 +90,30 @@ func (c *Core) charge(a *protocol.Allocation, slots backendai.ResourceSlots, ses
 		sessions = -sessions
 	}
 	e := charged{AccessKey: a.AccessKey, GroupID: a.GroupID, DomainName: a.DomainName, Slots: slots, Sessions: sessions, Away: away}
-	c.Ledger.charge(&e)
+	key, group, domain := c.Ledger.charge(&e)
 	if len(c.records) > 0 {
 		c.tellRecords(e)
 	}
 	if sessions != 0 {
 		c.owners[a.AccessKey] = true
 	}
-	if len(c.watches) == 0 && !c.shared {
+	if len(c.crowds) == 0 && !c.shared {
 		return
 	}
 	if sessions < 0 {
-		c.freeQuota(scope{kind: concurrencyScope, name: a.AccessKey})
+		c.freeQuota(scope{kind: concurrencyScope, name: a.AccessKey}, key)
 	}
 	if !away && (backendai.ResourceSlots{}).LessEq(slots) {
 		return
 	}
-	c.freeQuota(scope{kind: keypairScope, name: a.AccessKey})
-	c.freeQuota(scope{kind: groupScope, group: a.GroupID})
-	c.freeQuota(scope{kind: domainScope, name: a.DomainName})
+	c.freeQuota(scope{kind: keypairScope, name: a.AccessKey}, key)
+	c.freeQuota(scope{kind: groupScope, group: a.GroupID}, group)
+	c.freeQuota(scope{kind: domainScope, name: a.DomainName}, domain)
 }
 
 // freeQuota tells those who wait for a quota that something was given back of it, here and in other scaling groups.
-func (c *Core) freeQuota(where scope) {
-	c.givenBack(where)
+func (c *Core) freeQuota(where scope, left *usage) {
+	c.givenBack(where, left)
 	if c.shared && (len(c.freed) == 0 || c.freed[len(c.freed)-1] != where) {
 		c.freed = append(c.freed, where)
 	}
@@ -130,13 +138,14 @@ func (c *Core) tellRecords(e charged) {
 	}
 }
 
-func (l *Ledger) charge(e *charged) {
-	add(l.keys, e.AccessKey, e.Slots, e.Sessions, e.Away)
-	add(l.groups, e.GroupID, e.Slots, e.Sessions, e.Away)
-	add(l.domains, e.DomainName, e.Slots, e.Sessions, e.Away)
+// charge returns what its owners take then.
+func (l *Ledger) charge(e *charged) (key, group, domain *usage) {
+	return add(l.keys, e.AccessKey, e.Slots, e.Sessions, e.Away),
+		add(l.groups, e.GroupID, e.Slots, e.Sessions, e.Away),
+		add(l.domains, e.DomainName, e.Slots, e.Sessions, e.Away)
 }
 
-func add[K comparable](m map[K]*usage, key K, slots backendai.ResourceSlots, sessions int, away bool) {
+func add[K comparable](m map[K]*usage, key K, slots backendai.ResourceSlots, sessions int, away bool) *usage {
 	u := m[key]
 	if u == nil {
 		u = &usage{}
@@ -147,6 +156,20 @@ func add[K comparable](m map[K]*usage, key K, slots backendai.ResourceSlots, ses
 	if u.sessions == 0 && u.slots.isZero() {
 		delete(m, key)
 	}
+	return u
+}
+
+// usageOf is what is taken of a quota, nil for nothing.
+func (l *Ledger) usageOf(where scope) *usage {
+	switch where.kind {
+	case concurrencyScope, keypairScope:
+		return l.keys[where.name]
+	case groupScope:
+		return l.groups[where.group]
+	case domainScope:
+		return l.domains[where.name]
+	}
+	return nil
 }
 
 func used[K comparable](m map[K]*usage, key K) (u usage) {

@@ -44,7 +44,7 @@ func TestSessionPlansComeTrue(t *testing.T) {
 			var got []KernelStart
 			for _, e := range effects {
 				if e, ok := e.(Place); ok && e.SessionID == s.ID {
-					got = kernelStarts(e.Placement)
+					got = kernelStarts(*e.Placement)
 				}
 			}
 			if plan.Starts != (got != nil) || !slices.Equal(plan.Placements, got) {

@@ -165,7 +165,7 @@ func (s *schedulerActor) carryOut(effects []scheduler.Effect, unordered bool) {
 	for _, effect := range effects {
 		switch e := effect.(type) {
 		case scheduler.Place:
-			placement := e.Placement
+			placement := *e.Placement
 			placement.Scheduler = s.shard.guard
 			s.p.w.log("%s scheduler %s places %s%s", s.p, s.core.Group, s.p.w.name(e.SessionID), where(&placement))
 			s.p.route(cluster.Session(e.SessionID), &placement)
