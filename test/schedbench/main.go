@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,7 +22,7 @@ type Result struct {
 	Throughput []Throughput `json:"throughput"`
 	Options    []Throughput `json:"options"` // what the original's schedulers don't have, 5,000 agents
 	ByQueue    []Throughput `json:"by_queue"`
-	ParkedCost float64      `json:"parked_cost"` // the part of the throughput that 100,000 parked sessions take, fifo, 5,000 agents
+	Parked     Parked       `json:"parked"`
 	Gangs      []Gang       `json:"gangs"`
 	Trace      []Outcome    `json:"trace"`
 }
@@ -36,7 +37,9 @@ func main() {
 	during := flag.Duration("during", 2*time.Second, "how long each steady state is measured")
 	jobs := flag.Int("jobs", 20_000, "jobs of the trace")
 	only := flag.Bool("trace", false, "only play the trace, and make no plots")
-	parked := flag.Int("parked", 0, "parked sessions beside the profiled ones")
+	onlyParked := flag.Bool("parked-cost", false, "only measure what 100,000 parked sessions cost (2 minutes)")
+	worker := flag.Bool("worker", false, "work for a stretch for each line that is read: what -parked-cost starts")
+	parked := flag.Int("parked", 0, "parked sessions beside those of -worker and -profile")
 	profile := flag.String("profile", "", "write a CPU profile of the steady state of 5,000 agents under the policy given as argument there, and do nothing else")
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
@@ -47,6 +50,16 @@ func main() {
 		fmt.Printf("%+v\n", throughput(flag.Arg(0), 5000, 10_000, *parked, 5*time.Second))
 		pprof.StopCPUProfile()
 		check(f.Close())
+		return
+	}
+	if *worker {
+		check(serveStretches(*parked, os.Stdin, os.Stdout))
+		return
+	}
+	if *onlyParked {
+		p, err := parkedCost()
+		check(err)
+		p.print()
 		return
 	}
 	if *only {
@@ -79,7 +92,9 @@ func measure(during time.Duration, jobs int) *Result {
 	for _, pending := range []int{100, 1000, 10_000, 100_000} {
 		r.ByQueue = append(r.ByQueue, throughput("fifo", 5000, pending, 0, during))
 	}
-	r.ParkedCost = parkedCost()
+	var err error
+	r.Parked, err = parkedCost()
+	check(err)
 	for _, policy := range policies {
 		r.Gangs = append(r.Gangs, gang(policy, 5000, 1500))
 	}
@@ -159,12 +174,16 @@ func print(r *Result) {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t%.0f\t\n", t.Policy, t.Agents, t.Pending, t.PerSecond, t.FillRate)
 	}
 	w.Flush()
-	fmt.Printf("\n100,000 parked sessions cost %.1f %% of the throughput\n\n", 100*r.ParkedCost)
+	r.Parked.print()
 	for _, g := range r.Gangs {
 		fmt.Fprintf(w, "a gang of %d kernels on %d agents, %s\t%.1f ms\trefused %.1f ms\t\n", g.Kernels, g.Agents, g.Policy, g.Milliseconds, g.RefusedMS)
 	}
 	w.Flush()
 	r.print(w)
+}
+
+func (p Parked) print() {
+	fmt.Printf("\n100,000 parked sessions cost %.1f %% of the throughput (two schedulers without any differ by %.1f %%)\n\n", 100*p.Cost, 100*math.Abs(p.Control))
 }
 
 // print shows the outcomes of the trace.
