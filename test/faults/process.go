@@ -61,6 +61,16 @@ func (p *program) Start() error {
 	return nil
 }
 
+// PID of its process, 0 before the first.
+func (p *program) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
 // Signal sends a signal to the process, if it runs.
 func (p *program) Signal(sig syscall.Signal) {
 	p.mu.Lock()

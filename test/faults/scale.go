@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
@@ -14,26 +15,33 @@ import (
 )
 
 type scaleOptions struct {
-	binary, format           string
-	counts                   []int
-	rounds, sessions, agents int
-	clients                  int
-	keep                     bool
+	binary, format          string
+	counts                  []int
+	turns, sessions, agents int
+	clients                 int
+	keep                    bool
 }
 
-// stretch is what so many nodes did with the same work.
-type stretch struct {
+// scaled is what so many nodes did with the same work.
+type scaled struct {
 	Nodes      int     `json:"nodes"`
-	Round      int     `json:"round"`
 	Sessions   int     `json:"sessions"`
 	Failed     int     `json:"failed"`
 	CreatesPS  float64 `json:"sessions_per_s"` // created until RUNNING
 	DestroysPS float64 `json:"destroys_per_s"`
 	Messages   float64 `json:"messages_per_session"` // between nodes
 	Etcd       float64 `json:"etcd_writes_per_session"`
+	// Processor time of a session's creation, in milliseconds.
+	ManagersMS float64 `json:"managers_ms_per_session"`
+	StoresMS   float64 `json:"stores_ms_per_session"`
+	ClientsMS  float64 `json:"clients_ms_per_session"`
+	// Ratio is to the sessions per second of the first number of nodes, Turns the same of each turn.
+	Ratio float64   `json:"ratio"`
+	Turns []float64 `json:"ratio_by_turn"`
 }
 
-// scale measures one, two, three … nodes at the same work on this machine, in turn. It tells whether all work was done.
+// scale measures one, two, three … nodes at the same work on this machine. It tells whether all work was done. All are started at once
+// and work in turn for a second or so, the others resting: a machine whose speed changes from minute to minute then changes all alike.
 func scale(ctx context.Context, args []string) (ok bool, err error) {
 	o := scaleOptions{counts: []int{1, 2, 3}}
 	fs := flag.NewFlagSet("scale", flag.ExitOnError)
@@ -50,91 +58,125 @@ func scale(ctx context.Context, args []string) (ok bool, err error) {
 		}
 		return nil
 	})
-	fs.IntVar(&o.rounds, "rounds", 3, "how often each is measured")
-	fs.IntVar(&o.sessions, "sessions", 4000, "sessions to create and destroy")
+	fs.IntVar(&o.turns, "turns", 12, "how often each works")
+	fs.IntVar(&o.sessions, "sessions", 1200, "sessions to create and destroy in a turn")
 	fs.IntVar(&o.agents, "agents", 10, "pretended agents")
 	fs.IntVar(&o.clients, "clients", 400, "clients at once")
 	fs.BoolVar(&o.keep, "keep", false, "leave data and logs for a look")
 	_ = fs.Parse(args)
-	if o.rounds < 1 || o.sessions < o.clients || o.agents < 1 || o.clients < 1 {
-		return false, fmt.Errorf("it takes at least one round, one agent, one client and a session for each")
+	if o.turns < 1 || o.sessions < o.clients || o.agents < 1 || o.clients < 1 {
+		return false, fmt.Errorf("it takes at least one turn, one agent, one client and a session for each")
 	}
 	if o.format != "console" && o.format != "json" {
 		return false, fmt.Errorf("--format is console or json")
 	}
-	var all []stretch
-	ok = true
-	for round := range o.rounds {
-		for _, n := range o.counts {
-			s, err := o.measure(ctx, n, round+1)
-			if err != nil {
-				return false, fmt.Errorf("%d nodes: %w", n, err)
-			}
-			fmt.Fprintf(os.Stderr, "round %d, %d nodes: %.0f sessions/s\n", s.Round, s.Nodes, s.CreatesPS)
-			all, ok = append(all, s), ok && s.Failed == 0
-		}
+	results, err := o.measure(ctx)
+	if err != nil {
+		return false, err
 	}
+	ok = !slices.ContainsFunc(results, func(s scaled) bool { return s.Failed > 0 })
 	if o.format == "json" {
-		return ok, json.NewEncoder(os.Stdout).Encode(all)
+		return ok, json.NewEncoder(os.Stdout).Encode(results)
 	}
-	fmt.Printf("%d sessions by %d clients through HAProxy, %d agents, all on this machine; the middle of %d rounds\n", o.sessions, o.clients, o.agents, o.rounds)
-	fmt.Printf("%-6s %12s %8s %20s %12s %20s %22s %8s\n", "nodes", "sessions/s", "ratio", "(of all rounds)", "destroys/s", "messages/session", "etcd writes/session", "failed")
-	var one float64
-	for i, n := range o.counts {
-		of := func(f func(stretch) float64) (list []float64) {
-			for _, s := range all {
-				if s.Nodes == n {
-					list = append(list, f(s))
-				}
-			}
-			slices.Sort(list)
-			return list
-		}
-		creates := of(func(s stretch) float64 { return s.CreatesPS })
-		middle := creates[len(creates)/2]
-		if i == 0 {
-			one = middle
-		}
-		median := func(list []float64) float64 { return list[len(list)/2] }
-		failed := of(func(s stretch) float64 { return float64(s.Failed) })
-		fmt.Printf("%-6d %12.0f %8.2f %20s %12.0f %20.1f %22.3f %8.0f\n", n, middle, middle/one, fmt.Sprintf("%.0f to %.0f", creates[0], creates[len(creates)-1]),
-			median(of(func(s stretch) float64 { return s.DestroysPS })), median(of(func(s stretch) float64 { return s.Messages })),
-			median(of(func(s stretch) float64 { return s.Etcd })), failed[len(failed)-1])
+	fmt.Printf("%d sessions by %d clients through HAProxy, %d agents, all on this machine, in %d turns\n", o.turns*o.sessions, o.clients, o.agents, o.turns)
+	fmt.Printf("%-6s %11s %6s %20s %11s %17s %20s %7s   %s\n", "nodes", "sessions/s", "ratio", "(half of the turns)", "destroys/s", "messages/session", "etcd writes/session",
+		"failed", "processor ms/session: all = managers + stores + clients")
+	for _, s := range results {
+		turns := slices.Sorted(slices.Values(s.Turns))
+		fmt.Printf("%-6d %11.0f %6.2f %20s %11.0f %17.1f %20.3f %7d   %.2f = %.2f + %.2f + %.2f\n", s.Nodes, s.CreatesPS, s.Ratio,
+			fmt.Sprintf("%.2f to %.2f", turns[len(turns)/4], turns[len(turns)-1-len(turns)/4]), s.DestroysPS, s.Messages, s.Etcd, s.Failed,
+			s.ManagersMS+s.StoresMS+s.ClientsMS, s.ManagersMS, s.StoresMS, s.ClientsMS)
 	}
 	return ok, nil
 }
 
-// measure starts a world of n nodes and has it do the work.
-func (o scaleOptions) measure(ctx context.Context, n, round int) (s stretch, err error) {
+// contender is a number of nodes, with what it has done.
+type contender struct {
+	*world
+	creating, ending   []time.Duration // by turn
+	failed             int
+	spent              spent
+	messages, revision int64 // before
+}
+
+// measure starts all and lets them work.
+func (o scaleOptions) measure(ctx context.Context) ([]scaled, error) {
 	quiet := func(string, ...any) {}
-	w, err := newWorld(ctx, setup{binary: o.binary, nodes: n, agents: o.agents, group: "default", cores: 2*o.sessions/o.agents + 1}, quiet)
-	defer func() { w.close(o.keep) }()
+	var all []*contender
+	for _, n := range o.counts {
+		w, err := newWorld(ctx, setup{binary: o.binary, nodes: n, agents: o.agents, group: "default", cores: 2*o.sessions/o.agents + 1}, quiet)
+		defer func() { w.close(o.keep) }()
+		if err != nil {
+			return nil, fmt.Errorf("%d nodes: %w", n, err)
+		}
+		// The nodes and the database get warm.
+		if warm := o.lives(w, "warm"); warm.made+warm.ended > 0 {
+			return nil, fmt.Errorf("%d nodes: %d sessions failed before it began: %v", n, warm.made+warm.ended, warm.first)
+		}
+		c := &contender{world: w}
+		if c.messages, c.revision, err = w.counts(ctx); err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	order := rand.New(rand.NewPCG(1, 2)) // who comes behind whom must not matter
+	for turn := range o.turns {
+		for _, i := range order.Perm(len(all)) {
+			if err := o.turn(all[i], turn); err != nil {
+				return nil, fmt.Errorf("%d nodes: %w", o.counts[i], err)
+			}
+		}
+		fmt.Fprintf(os.Stderr, "turn %d of %d:", turn+1, o.turns)
+		for i, c := range all {
+			fmt.Fprintf(os.Stderr, " %d nodes %.0f sessions/s", o.counts[i], float64(o.sessions)/c.creating[turn].Seconds())
+		}
+		fmt.Fprintln(os.Stderr)
+	}
+	var results []scaled
+	sum := func(list []time.Duration) (total time.Duration) {
+		for _, d := range list {
+			total += d
+		}
+		return total
+	}
+	for i, c := range all {
+		messages, revision, err := c.counts(ctx)
+		if err != nil {
+			return nil, err
+		}
+		sessions := float64(o.sessions * o.turns)
+		ms := func(d time.Duration) float64 { return d.Seconds() * 1000 / sessions }
+		s := scaled{Nodes: o.counts[i], Sessions: o.sessions * o.turns, Failed: c.failed, CreatesPS: sessions / sum(c.creating).Seconds(), DestroysPS: sessions / sum(c.ending).Seconds(),
+			Messages: float64(messages-c.messages) / sessions, Etcd: float64(revision-c.revision) / sessions,
+			ManagersMS: ms(c.spent.Managers), StoresMS: ms(c.spent.Stores), ClientsMS: ms(c.spent.Clients), Ratio: sum(all[0].creating).Seconds() / sum(c.creating).Seconds()}
+		for turn := range o.turns {
+			s.Turns = append(s.Turns, all[0].creating[turn].Seconds()/c.creating[turn].Seconds())
+		}
+		results = append(results, s)
+	}
+	return results, nil
+}
+
+// turn has one of them work.
+func (o scaleOptions) turn(c *contender, turn int) error {
+	before, err := c.world.spent()
 	if err != nil {
-		return s, err
+		return err
 	}
-	// The nodes and the database get warm.
-	if failed := o.lives(w, "warm", max(o.clients, o.sessions/4)); failed.made+failed.ended > 0 {
-		return s, fmt.Errorf("%d sessions failed before it began: %v", failed.made+failed.ended, failed.first)
+	done := o.lives(c.world, fmt.Sprintf("turn%02d", turn))
+	if done.err != nil {
+		return done.err
 	}
-	messages, revision, err := w.counts(ctx)
-	if err != nil {
-		return s, err
-	}
-	done := o.lives(w, "scale", o.sessions)
-	after, changed, err := w.counts(ctx)
-	if err != nil {
-		return s, err
-	}
-	if len(w.violations) > 0 {
-		return s, fmt.Errorf("%s", w.violations[0].Text)
+	if len(c.violations) > 0 {
+		return fmt.Errorf("%s", c.violations[0].Text)
 	}
 	if done.first != nil {
 		fmt.Fprintln(os.Stderr, "a request failed:", done.first)
 	}
-	per := func(n int64) float64 { return float64(n) / float64(o.sessions) }
-	return stretch{Nodes: n, Round: round, Sessions: o.sessions, Failed: done.made + done.ended,
-		CreatesPS: float64(o.sessions-done.made) / done.creating.Seconds(), DestroysPS: float64(o.sessions-done.ended) / done.ending.Seconds(),
-		Messages: per(after - messages), Etcd: per(changed - revision)}, nil
+	c.creating, c.ending = append(c.creating, done.creating), append(c.ending, done.ending)
+	c.failed += done.made + done.ended
+	c.spent = c.spent.plus(done.spent.minus(before))
+	return nil
 }
 
 // outcomeOfLives is how a number of sessions went.
@@ -142,10 +184,12 @@ type outcomeOfLives struct {
 	creating, ending time.Duration
 	made, ended      int // failures
 	first            error
+	spent            spent // when all were created
+	err              error // of reading that
 }
 
 // lives creates sessions, waits until they run, and destroys them.
-func (o scaleOptions) lives(w *world, prefix string, count int) (out outcomeOfLives) {
+func (o scaleOptions) lives(w *world, prefix string) (out outcomeOfLives) {
 	var made, ended atomic.Int64
 	var first atomic.Pointer[error]
 	fail := func(n *atomic.Int64, err error) {
@@ -154,7 +198,7 @@ func (o scaleOptions) lives(w *world, prefix string, count int) (out outcomeOfLi
 	}
 	name := func(i int) string { return fmt.Sprintf("%s-%05d", prefix, i) }
 	began := time.Now()
-	atOnce(o.clients, count, func(i int) {
+	atOnce(o.clients, o.sessions, func(i int) {
 		s, err := w.load.create(name(i))
 		if err == nil && s.Status != "RUNNING" {
 			err = fmt.Errorf("%s is %s", name(i), s.Status)
@@ -164,8 +208,9 @@ func (o scaleOptions) lives(w *world, prefix string, count int) (out outcomeOfLi
 		}
 	})
 	out.creating = time.Since(began)
+	out.spent, out.err = w.spent()
 	began = time.Now()
-	atOnce(o.clients, count, func(i int) {
+	atOnce(o.clients, o.sessions, func(i int) {
 		if _, err := w.load.request("destroy", name(i), func(ctx context.Context) (string, int, error) {
 			status, err := w.load.client.do(ctx, "DELETE", "/session/"+name(i), nil, nil)
 			return "", status, err
