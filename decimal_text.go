@@ -141,6 +141,9 @@ func (d Decimal) appendText(b []byte) []byte {
 	return append(b, frac...)
 }
 
+// AppendText appends what String renders.
+func (d Decimal) AppendText(b []byte) ([]byte, error) { return d.appendText(b), nil }
+
 // MarshalText renders like String.
 func (d Decimal) MarshalText() ([]byte, error) { return d.appendText(nil), nil }
 

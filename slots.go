@@ -117,6 +117,18 @@ func SlotsOf(pairs ...string) ResourceSlots {
 	return r
 }
 
+// CollectSlots makes slots of about n entries from names and amounts, in their order; the last amount of a name counts.
+func CollectSlots(n int, entries iter.Seq2[SlotName, Decimal]) ResourceSlots {
+	var r ResourceSlots
+	if n > 0 {
+		r.items = make([]slot, 0, n)
+	}
+	for name, amount := range entries {
+		r.set(name, amount)
+	}
+	return r
+}
+
 // set changes r in place; only for values under construction.
 func (r *ResourceSlots) set(name SlotName, d Decimal) {
 	for i := range r.items {

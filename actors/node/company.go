@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -67,17 +69,27 @@ var errFrame = errors.New("node: a frame that no node of this version sends")
 
 // pack makes a frame of a message and its address, which has as many parts as the kind says.
 func pack(kind byte, msg any, address ...string) ([]byte, error) {
-	payload, err := wire.Encode(msg)
-	if err != nil {
-		return nil, err
-	}
-	frame := []byte{kind}
+	scratch := frames.Get().(*[]byte)
+	defer frames.Put(scratch)
+	frame := append((*scratch)[:0], kind)
 	for _, part := range address {
 		frame = binary.AppendUvarint(frame, uint64(len(part)))
 		frame = append(frame, part...)
 	}
-	return append(frame, payload...), nil
+	frame, err := wire.Append(frame, msg)
+	if err != nil {
+		return nil, err
+	}
+	if cap(frame) <= scratchBytes {
+		*scratch = frame
+	}
+	return slices.Clone(frame), nil
 }
+
+// scratchBytes bounds what is kept to make frames in, which grow while they are made; most are far smaller.
+const scratchBytes = 16 << 10
+
+var frames = sync.Pool{New: func() any { return new(make([]byte, 0, 1024)) }}
 
 func unpack(frame []byte) (kind byte, msg any, address []string, err error) {
 	if len(frame) == 0 || frame[0] != toProcess && frame[0] != toShard {

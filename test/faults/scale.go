@@ -159,7 +159,7 @@ func (o scaleOptions) measure(ctx context.Context) ([]scaled, error) {
 
 // turn has one of them work.
 func (o scaleOptions) turn(c *contender, turn int) error {
-	before, err := c.world.spent()
+	before, err := c.settled()
 	if err != nil {
 		return err
 	}

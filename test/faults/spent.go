@@ -18,6 +18,8 @@ func (s spent) plus(o spent) spent {
 	return spent{s.Managers + o.Managers, s.Stores + o.Stores, s.Clients + o.Clients}
 }
 
+func (s spent) total() time.Duration { return s.Managers + s.Stores + s.Clients }
+
 // minus is what was taken since before.
 func (s spent) minus(before spent) spent {
 	return spent{s.Managers - before.Managers, s.Stores - before.Stores, s.Clients - before.Clients}
@@ -69,4 +71,29 @@ func (w *world) spent() (s spent, err error) {
 		}
 	}
 	return s, nil
+}
+
+const (
+	// Whoever has worked before still writes, sweeps and checkpoints for a while. It is over when, for restFor, less than restShare of
+	// a processor is taken. A machine that never rests is not waited for longer than restAtMost.
+	restFor    = 250 * time.Millisecond
+	restShare  = 0.15
+	restAtMost = 2 * time.Second
+)
+
+// settled waits until nothing of what was started has much to do, and tells what was spent until then.
+func (w *world) settled() (spent, error) {
+	begin := time.Now()
+	last, err := w.spent()
+	for err == nil {
+		at := time.Now()
+		time.Sleep(restFor)
+		var now spent
+		now, err = w.spent()
+		taken := now.minus(last).total()
+		if last = now; float64(taken) < restShare*float64(time.Since(at)) || time.Since(begin) > restAtMost {
+			break
+		}
+	}
+	return last, err
 }

@@ -34,8 +34,9 @@ var (
 
 type encoder struct {
 	*msgpack.Encoder
-	buf    *bytes.Buffer // that it writes to
-	within int
+	buf     *bytes.Buffer // that it writes to
+	within  int
+	scratch []byte
 }
 
 type decoder struct {
@@ -43,7 +44,7 @@ type decoder struct {
 	rest   *bytes.Reader
 	within int
 	budget int64
-	name   []byte // for the next field's
+	short  []byte // for what is only read in passing
 }
 
 // spend takes n values of a size off the budget.
@@ -282,8 +283,8 @@ type field struct {
 	codec   *codec
 }
 
-// fieldName reads a name into memory that is used again for the next one.
-func (d *decoder) fieldName() ([]byte, error) {
+// passing reads a text or bytes into memory that is used again by the next call.
+func (d *decoder) passing() ([]byte, error) {
 	n, err := d.DecodeBytesLen()
 	if err != nil {
 		return nil, err
@@ -291,8 +292,8 @@ func (d *decoder) fieldName() ([]byte, error) {
 	if n < 0 || n > d.rest.Len() {
 		return nil, errTruncated
 	}
-	d.name = slices.Grow(d.name[:0], n)[:n]
-	return d.name, d.ReadFull(d.name)
+	d.short = slices.Grow(d.short[:0], n)[:n]
+	return d.short, d.ReadFull(d.short)
 }
 
 func structure(t reflect.Type) codec {
@@ -337,7 +338,7 @@ func structure(t reflect.Type) codec {
 				return err
 			}
 			for range n {
-				name, err := d.fieldName()
+				name, err := d.passing()
 				if err != nil {
 					return err
 				}

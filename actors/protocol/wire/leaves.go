@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/vmihailenco/msgpack/v5/msgpcode"
 
 	backendai "backend.ai/manager"
 	"backend.ai/manager/actors/agent/callosum"
@@ -22,20 +23,23 @@ var _ = func() bool {
 		}
 		return e.EncodeBytes(b)
 	}, func(d *decoder) (t time.Time, err error) {
-		b, err := d.octets()
+		b, err := d.passing()
 		if err == nil {
 			err = t.UnmarshalBinary(b)
 		}
 		return t, err
 	})
-	leaf(func(e *encoder, id uuid.UUID) error { return e.EncodeBytes(id[:]) }, func(d *decoder) (uuid.UUID, error) {
-		b, err := d.octets()
+	leaf(func(e *encoder, id uuid.UUID) error {
+		e.scratch = append(e.scratch[:0], id[:]...)
+		return e.EncodeBytes(e.scratch)
+	}, func(d *decoder) (uuid.UUID, error) {
+		b, err := d.passing()
 		if err != nil {
 			return uuid.UUID{}, err
 		}
 		return uuid.FromBytes(b)
 	})
-	leaf(func(e *encoder, n backendai.Decimal) error { return e.EncodeString(n.String()) }, (*decoder).decimal)
+	leaf((*encoder).decimal, (*decoder).decimal)
 	leaf(encodeSlots, decodeSlots)
 	leaf(encodeCall, decodeCall)
 	leaf(encodeError, decodeError)
@@ -49,23 +53,39 @@ var _ = func() bool {
 func leaf[T any](enc func(*encoder, T) error, dec func(*decoder) (T, error)) {
 	codecs[reflect.TypeFor[T]()] = &codec{
 		enc: func(e *encoder, v reflect.Value) error {
+			if v.CanAddr() { // without a copy on the heap
+				return enc(e, *v.Addr().Interface().(*T))
+			}
 			x, _ := v.Interface().(T) // a nil interface is its zero value
 			return enc(e, x)
 		},
 		dec: func(d *decoder, v reflect.Value) error {
 			x, err := dec(d)
-			v.Set(reflect.ValueOf(&x).Elem())
+			*v.Addr().Interface().(*T) = x
 			return err
 		},
 	}
 }
 
+// decimal writes an amount as text.
+func (e *encoder) decimal(n backendai.Decimal) (err error) {
+	if e.scratch, err = n.AppendText(e.scratch[:0]); err != nil {
+		return err
+	}
+	if len(e.scratch) >= 32 {
+		return e.EncodeString(string(e.scratch))
+	}
+	e.buf.WriteByte(msgpcode.FixedStrLow | byte(len(e.scratch)))
+	e.buf.Write(e.scratch)
+	return nil
+}
+
 func (d *decoder) decimal() (backendai.Decimal, error) {
-	text, err := d.DecodeString()
+	text, err := d.passing()
 	if err != nil {
 		return backendai.Decimal{}, err
 	}
-	return backendai.ParseDecimal(text)
+	return backendai.ParseDecimal(string(text))
 }
 
 // maxSlots bounds the kinds of slots in one amount; a cluster has a handful.
@@ -80,7 +100,7 @@ func encodeSlots(e *encoder, r backendai.ResourceSlots) error {
 		if err := e.text(string(name)); err != nil {
 			return err
 		}
-		if err := e.EncodeString(amount.String()); err != nil {
+		if err := e.decimal(amount); err != nil {
 			return err
 		}
 	}
@@ -95,18 +115,31 @@ func decodeSlots(d *decoder) (r backendai.ResourceSlots, err error) {
 	case n > maxSlots:
 		return r, fmt.Errorf("%d kinds of slots are too many", n)
 	}
-	for range n {
-		name, err := d.DecodeString()
-		if err != nil {
-			return r, err
+	r = backendai.CollectSlots(max(n, 0), func(yield func(backendai.SlotName, backendai.Decimal) bool) {
+		for range n {
+			var name backendai.SlotName
+			var amount backendai.Decimal
+			if name, err = d.slotName(); err != nil {
+				return
+			}
+			if amount, err = d.decimal(); err != nil || !yield(name, amount) {
+				return
+			}
 		}
-		amount, err := d.decimal()
-		if err != nil {
-			return r, err
-		}
-		r = r.With(backendai.SlotName(name), amount)
+	})
+	return r, err
+}
+
+// slotName reads a name; the intrinsic ones, which are everywhere, take no memory.
+func (d *decoder) slotName() (backendai.SlotName, error) {
+	name, err := d.passing()
+	switch string(name) {
+	case string(backendai.CPU):
+		return backendai.CPU, err
+	case string(backendai.Mem):
+		return backendai.Mem, err
 	}
-	return r, nil
+	return backendai.SlotName(name), err
 }
 
 // encodeCall writes a call of an agent as the agent will get it: its arguments are any of a dozen structs, which callosum writes in the
