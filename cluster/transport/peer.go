@@ -19,8 +19,10 @@ const (
 	attempt = time.Second
 	// messageEvery is the pause between messages under load, in which frames gather: a message costs system calls and a record of TLS,
 	// however little is in it. messageBurst go without pauses after a quiet time, so that a lone request's frames are not held up.
-	messageEvery = 2 * time.Millisecond
+	messageEvery = 5 * time.Millisecond
 	messageBurst = 32
+	// window is how many bytes may be on the way to a node that it has not taken yet.
+	window = 4 << 20
 	// maxPause is the longest pause between two tries to connect: a node that is back hears of the others within about that time.
 	maxPause = time.Second
 )

@@ -33,6 +33,9 @@ func (t *Transport) newServer() *grpc.Server {
 		grpc.Creds(t.credentials("")),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(16), // of one connection; a peer needs one
+		// Of a fixed size: gRPC else measures the way with a ping for every few messages, and nodes are close to each other.
+		grpc.StaticStreamWindowSize(window),
+		grpc.StaticConnWindowSize(window),
 		grpc.ConnectionTimeout(5*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
