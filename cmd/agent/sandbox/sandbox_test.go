@@ -4,15 +4,20 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -34,6 +39,20 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 			panic(syscall.Exec("/bin/sh", []string{"sh", "-c", os.Args[3]}, []string{"PATH=" + Path}))
+		case "exec-again": // N: become this program anew N times, each time from another thread than the first
+			n, err := strconv.Atoi(os.Args[2])
+			if err != nil {
+				panic(err)
+			}
+			if n == 0 {
+				os.Exit(0)
+			}
+			go func() {
+				runtime.LockOSThread()
+				panic(syscall.Exec("/proc/self/exe", []string{os.Args[0], os.Args[1], strconv.Itoa(n - 1)}, nil))
+			}()
+			runtime.LockOSThread() // main stays on the first
+			select {}
 		}
 	}
 	os.Exit(m.Run())
@@ -167,6 +186,45 @@ func TestKillTreeLeavesNothing(t *testing.T) {
 		if _, err := Birth(p); err == nil {
 			t.Errorf("process %d lives", p)
 		}
+	}
+}
+
+// A kernel's process becomes another program right after its start, from any of its threads: while Linux lets that thread take the
+// place of the first, that one is a zombie, and the process lives.
+func TestProcessThatBecomesAnotherProgramLives(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe", "exec-again", "100")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	seen, died := 0, 0
+	var born uint64
+	for done := false; !done; seen++ {
+		birth, err := Birth(cmd.Process.Pid)
+		if errors.Is(err, os.ErrProcessDone) {
+			died++
+		}
+		if born == 0 {
+			born = birth
+		}
+		if err == nil && birth != born {
+			t.Fatalf("born at %d, then at %d", born, birth)
+		}
+		var info unix.Siginfo
+		if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
+			t.Fatal(err)
+		}
+		if done = info.Signo != 0; done && errors.Is(err, os.ErrProcessDone) {
+			died-- // it may have ended between the two
+		}
+	}
+	if _, err := Birth(cmd.Process.Pid); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("a zombie lives: %v", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if died > 0 {
+		t.Errorf("of %d looks %d found a living process dead", seen, died)
 	}
 }
 

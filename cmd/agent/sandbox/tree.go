@@ -14,14 +14,25 @@ import (
 // Birth is when a process was started, in clock ticks since the machine was: together with its id it names a process
 // for good. It fails when there is no such process, or only its zombie.
 func Birth(pid int) (uint64, error) {
-	fields, err := statFields(pid)
-	if err != nil {
-		return 0, err
+	for again := false; ; again = true {
+		fields, err := statFields(pid)
+		if err != nil {
+			return 0, err
+		}
+		if !ended(fields) {
+			return strconv.ParseUint(fields[19], 10, 64)
+		}
+		if again {
+			return 0, os.ErrProcessDone
+		}
 	}
-	if fields[0] == "Z" || fields[0] == "X" {
-		return 0, os.ErrProcessDone
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// ended tells whether a process is a zombie, or no more. A first thread is also a zombie while others go on without it: for a moment, when one
+// of them becomes another program and Linux lets it take the first one's place. Who looks just then may see what was before, and has to look again.
+func ended(stat []string) bool {
+	state, threads := stat[0], stat[17]
+	return state == "X" || state == "Z" && (threads == "0" || threads == "1")
 }
 
 // statFields are those of /proc/PID/stat from the third (the state) on.
