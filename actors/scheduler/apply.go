@@ -114,8 +114,7 @@ func (c *Core) load(e *protocol.SchedulerLoaded, now time.Time) {
 		c.touched[a.ID] = true // its row may say what an earlier scheduler did not come to correct
 	}
 	for _, a := range e.Allocations {
-		own := *a
-		c.allocate(&own)
+		c.adopt(a)
 	}
 	for _, s := range e.Pending {
 		c.enqueue(s, now)
@@ -191,10 +190,7 @@ func (c *Core) placed(e *protocol.Placed) {
 		c.giveBack(p)
 	}
 	c.forget(p)
-	if p != c.holdsUp && len(c.blanks) < blanksKept {
-		*p = pending{}
-		c.blanks = append(c.blanks, p)
-	}
+	c.reuse(p)
 }
 
 // giveBack frees the slots that a placement has reserved.

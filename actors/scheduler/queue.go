@@ -39,7 +39,16 @@ type pending struct {
 // blanksKept bounds what is kept to be used again: a pass places so many before its sessions are heard of.
 const blanksKept = 1024
 
-// blank is for a session that comes: one that was placed has left it behind, as a rule, and nobody looks at it any more.
+// reuse keeps what a session that was placed and forgotten leaves for one that comes. Nothing refers to it any more, unless it was the last
+// to hold up the queue.
+func (c *Core) reuse(p *pending) {
+	if p != c.holdsUp && len(c.blanks) < blanksKept {
+		*p = pending{}
+		c.blanks = append(c.blanks, p)
+	}
+}
+
+// blank is for a session that comes.
 func (c *Core) blank() *pending {
 	last := len(c.blanks) - 1
 	if last < 0 {

@@ -45,8 +45,7 @@ func (c *Core) reconcile(e *protocol.Reread, now time.Time) (effects []Effect) {
 		switch known := c.allocs[a.KernelID]; {
 		case known == nil:
 			if confirmed(a.KernelID, unknown) {
-				own := *a
-				c.allocate(&own)
+				c.adopt(a)
 			}
 		case known.Since.IsZero() && !a.Since.IsZero():
 			c.runs(known, a.Since)

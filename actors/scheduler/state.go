@@ -129,6 +129,7 @@ func (c *Core) Agents() []Agent {
 	return list
 }
 
+// allocate takes in an allocation, which is the core's from then on.
 func (c *Core) allocate(a *protocol.Allocation) {
 	if c.allocs[a.KernelID] != nil {
 		return
@@ -145,6 +146,12 @@ func (c *Core) allocate(a *protocol.Allocation) {
 	if a.CountsForUser {
 		c.charge(a, a.Slots, 1, false)
 	}
+}
+
+// adopt takes in what a row says, as a copy: the event may be looked at again, by a record.
+func (c *Core) adopt(a *protocol.Allocation) {
+	own := *a
+	c.allocate(&own)
 }
 
 // free removes an allocation; harmless when it is gone already.

@@ -33,7 +33,7 @@ func (t *Transport) newServer() *grpc.Server {
 		grpc.Creds(t.credentials("")),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(16), // of one connection; a peer needs one
-		// Of a fixed size: gRPC else measures the way with a ping for every few messages, and nodes are close to each other.
+		// Of a fixed size: else gRPC adapts it to the way, by pings beside what is sent, and nodes are close to each other.
 		grpc.StaticStreamWindowSize(window),
 		grpc.StaticConnWindowSize(window),
 		grpc.ConnectionTimeout(5*time.Second),

@@ -2,7 +2,7 @@
 //
 //	go run ./test/faults [--faults 300] [--seed N] [--nodes 3] [--agents 10] [--only kind,kind] [--format json] [--keep]
 //	go run ./test/faults cluster [--serve]
-//	go run ./test/faults scale [--nodes 1,2,3] [--rounds 3] [--sessions 4000] [--clients 400] [--format json]
+//	go run ./test/faults scale [--nodes 1,2,3] [--turns 12] [--sessions 1200] [--clients 400] [--format json]
 //
 // All are run at the top of the project, after "make build".
 //

@@ -133,28 +133,41 @@ func (o scaleOptions) measure(ctx context.Context) ([]scaled, error) {
 		fmt.Fprintln(os.Stderr)
 	}
 	var results []scaled
-	sum := func(list []time.Duration) (total time.Duration) {
-		for _, d := range list {
-			total += d
-		}
-		return total
-	}
 	for i, c := range all {
-		messages, revision, err := c.counts(ctx)
+		s, err := o.result(ctx, o.counts[i], c, all[0])
 		if err != nil {
 			return nil, err
-		}
-		sessions := float64(o.sessions * o.turns)
-		ms := func(d time.Duration) float64 { return d.Seconds() * 1000 / sessions }
-		s := scaled{Nodes: o.counts[i], Sessions: o.sessions * o.turns, Failed: c.failed, CreatesPS: sessions / sum(c.creating).Seconds(), DestroysPS: sessions / sum(c.ending).Seconds(),
-			Messages: float64(messages-c.messages) / sessions, Etcd: float64(revision-c.revision) / sessions,
-			ManagersMS: ms(c.spent.Managers), StoresMS: ms(c.spent.Stores), ClientsMS: ms(c.spent.Clients), Ratio: sum(all[0].creating).Seconds() / sum(c.creating).Seconds()}
-		for turn := range o.turns {
-			s.Turns = append(s.Turns, all[0].creating[turn].Seconds()/c.creating[turn].Seconds())
 		}
 		results = append(results, s)
 	}
 	return results, nil
+}
+
+// result is what one of them has done, compared with the first.
+func (o scaleOptions) result(ctx context.Context, nodes int, c, first *contender) (s scaled, err error) {
+	messages, revision, err := c.counts(ctx)
+	if err != nil {
+		return s, err
+	}
+	sessions := o.sessions * o.turns
+	per := func(total float64) float64 { return total / float64(sessions) }
+	ms := func(d time.Duration) float64 { return 1000 * per(d.Seconds()) }
+	creating, ending := sum(c.creating), sum(c.ending)
+	s = scaled{Nodes: nodes, Sessions: sessions, Failed: c.failed, CreatesPS: 1 / per(creating.Seconds()), DestroysPS: 1 / per(ending.Seconds()),
+		Messages: per(float64(messages - c.messages)), Etcd: per(float64(revision - c.revision)),
+		ManagersMS: ms(c.spent.Managers), StoresMS: ms(c.spent.Stores), ClientsMS: ms(c.spent.Clients),
+		Ratio: sum(first.creating).Seconds() / creating.Seconds()}
+	for turn, taken := range c.creating {
+		s.Turns = append(s.Turns, first.creating[turn].Seconds()/taken.Seconds())
+	}
+	return s, nil
+}
+
+func sum(list []time.Duration) (total time.Duration) {
+	for _, d := range list {
+		total += d
+	}
+	return total
 }
 
 // turn has one of them work.

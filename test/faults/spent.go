@@ -25,8 +25,7 @@ func (s spent) minus(before spent) spent {
 	return spent{s.Managers - before.Managers, s.Stores - before.Stores, s.Clients - before.Clients}
 }
 
-// spent adds up what this program and all it has started have taken. Unlike what they achieve in a second, that hardly
-// depends on what else the machine is doing.
+// spent adds up what this program and all it has started have taken. A machine whose memory others keep busy takes more of it for the same work.
 func (w *world) spent() (s spent, err error) {
 	procs, err := procfs.AllProcs()
 	if err != nil {

@@ -17,7 +17,7 @@
 //
 // The decisions about the others are the same with and without parked sessions; what these cost is memory that caches and the collector of
 // garbage have to deal with. It is measured directly (parked.go): three processes work in turn, two of them without parked sessions, to
-// show how exact the answer is. On the machine where this was written 100,000 of them cost 2.9, 4.0 and 5.5 % in three runs.
+// show how exact the answer is. On the machine where this was written 100,000 of them cost 2.9 to 5.6 % in four runs.
 //
 // Run it by `make bench-scheduler`, or `go run ./test/schedbench --format json`.
 package main

@@ -46,8 +46,9 @@ const version = 1
 // Encode makes a frame of a message. Errors: as Append.
 func Encode(msg any) ([]byte, error) { return Append(nil, msg) }
 
-// Append appends the frame of a message to what it is sent with. Errors: InvalidArgument when the message, or one within it, is not registered, or has content that
-// can't be sent (an argument of a call that the agents' protocol has no form for); Overloaded when the frame would be larger than MaxFrame.
+// Append appends the frame of a message to what it is sent with. Errors: InvalidArgument when the message, or one within it, is not
+// registered, or has content that can't be sent (an argument of a call that the agents' protocol has no form for); Overloaded when the
+// frame would be larger than MaxFrame.
 func Append(to []byte, msg any) ([]byte, error) {
 	buf := bytes.NewBuffer(to)
 	buf.WriteByte(version)
